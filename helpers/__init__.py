@@ -1,0 +1,1 @@
+"""The small package that the chapters import."""
