@@ -1,0 +1,179 @@
+"""The yardstick: what scikit-learn does not measure and this book needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import precision_recall_curve
+from sklearn.metrics.cluster import contingency_matrix
+
+
+def recall_at_purity(is_lesion, score, purity: float = 0.95) -> float:
+    """Share of the lesion patches that can be had while `purity` of the chosen ones are lesion.
+
+    Every threshold on the score chooses the patches at or above it. Of the thresholds whose
+    choice is pure enough, the best recall counts.
+
+    Parameters
+    ----------
+    is_lesion : array of bool, shape (n,)
+        Which patches are lesion; at least one must be.
+    score : array of float, shape (n,)
+        Higher means more like a lesion.
+    purity : float
+        The precision to reach, in (0, 1].
+
+    Returns
+    -------
+    float
+        Recall in [0, 1]; 0 if no threshold is pure enough.
+
+    Raises
+    ------
+    ValueError
+        For arrays of different length, no lesion, a score that is not finite, or a purity
+        outside (0, 1].
+
+    Examples
+    --------
+    >>> recall_at_purity([True, True, False, True], [4.0, 3.0, 2.0, 1.0])
+    0.6666666666666666
+    """
+    is_lesion, score = _checked(is_lesion, score)
+    if not 0 < purity <= 1:
+        raise ValueError(f"purity must lie in (0, 1], found {purity!r}")
+    precision, recall, _ = precision_recall_curve(is_lesion, score)
+    return float(recall[precision >= purity].max())
+
+
+def cluster_accuracy(labels, clusters) -> float:
+    """Share of points that carry their cluster's label, under the best one-to-one matching.
+
+    Parameters
+    ----------
+    labels, clusters : arrays, shape (n,)
+        Class and cluster of each point; their names do not matter. With more clusters than
+        classes, the clusters left unmatched count as wrong.
+
+    Returns
+    -------
+    float
+        Accuracy in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        For arrays that are empty or differ in length.
+
+    References
+    ----------
+    Kuhn (1955), The Hungarian method for the assignment problem, Naval Research Logistics
+    Quarterly 2:83.
+
+    Examples
+    --------
+    >>> cluster_accuracy([7, 7, 9, 9], [1, 1, 0, 1])
+    0.75
+    """
+    labels, clusters = np.asarray(labels), np.asarray(clusters)
+    if labels.shape != clusters.shape or labels.ndim != 1 or not len(labels):
+        raise ValueError(
+            "labels and clusters must be one-dimensional, equally long and not empty, found shapes "
+            f"{labels.shape} and {clusters.shape}"
+        )
+    counts = contingency_matrix(labels, clusters)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    return float(counts[rows, columns].sum() / len(labels))
+
+
+def patient_bootstrap(
+    metric: Callable[[np.ndarray, np.ndarray], float],
+    is_lesion,
+    score,
+    subject_ids,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Ninety-five per cent interval of a metric over patients drawn with replacement.
+
+    Patches of one patient resemble each other, so whole patients are drawn, never patches.
+    Draws without both lesion and healthy patches are drawn again.
+
+    Parameters
+    ----------
+    metric : callable
+        ``metric(is_lesion, score)`` to a number; ``sklearn.metrics.roc_auc_score``, say.
+    is_lesion : array of bool, shape (n,)
+        Which patches are lesion; both kinds must occur.
+    score : array of float, shape (n,)
+        Higher means more like a lesion.
+    subject_ids : array of str, shape (n,)
+        The patient of each patch; at least two patients.
+    n_resamples : int
+        How many times to draw.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    (float, float)
+        The 2.5th and 97.5th percentile.
+
+    Raises
+    ------
+    ValueError
+        For arrays of different length, a single kind of patch, one patient, or no resample.
+
+    References
+    ----------
+    Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 8 and 13.
+
+    Examples
+    --------
+    >>> from sklearn.metrics import roc_auc_score
+    >>> patient_bootstrap(roc_auc_score, [1, 0, 1, 0], [2.0, 1.0, 2.0, 1.0], ["a", "a", "b", "b"])
+    (1.0, 1.0)
+    """
+    is_lesion, score = _checked(is_lesion, score)
+    subject_ids = np.asarray(subject_ids)
+    if subject_ids.shape != is_lesion.shape:
+        raise ValueError(
+            f"subject_ids has shape {subject_ids.shape}, is_lesion has {is_lesion.shape}"
+        )
+    if is_lesion.all():
+        raise ValueError("is_lesion must hold both kinds of patches, found only lesion")
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be at least 1, found {n_resamples!r}")
+    patients, owner = np.unique(subject_ids, return_inverse=True)
+    if len(patients) < 2:
+        raise ValueError("a bootstrap over patients needs at least two, found 1")
+    patches_of = [np.flatnonzero(owner == patient) for patient in range(len(patients))]
+    has_lesion = np.array([is_lesion[p].any() for p in patches_of])
+    has_healthy = np.array([not is_lesion[p].all() for p in patches_of])
+
+    rng = np.random.default_rng(seed)
+    values = []
+    while len(values) < n_resamples:
+        drawn = rng.integers(len(patients), size=len(patients))
+        if has_lesion[drawn].any() and has_healthy[drawn].any():
+            chosen = np.concatenate([patches_of[patient] for patient in drawn])
+            values.append(metric(is_lesion[chosen], score[chosen]))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _checked(is_lesion, score) -> tuple[np.ndarray, np.ndarray]:
+    is_lesion, score = np.asarray(is_lesion).astype(bool), np.asarray(score, dtype=float)
+    if is_lesion.ndim != 1 or is_lesion.shape != score.shape:
+        raise ValueError(
+            "is_lesion and score must be one-dimensional and equally long, found shapes "
+            f"{is_lesion.shape} and {score.shape}"
+        )
+    if not np.isfinite(score).all():
+        raise ValueError(f"score holds {np.sum(~np.isfinite(score))} values that are not finite")
+    if not is_lesion.any():
+        raise ValueError("is_lesion must hold at least one lesion patch, found none")
+    return is_lesion, score

@@ -1,0 +1,154 @@
+"""Handwritten digits: MNIST where it can be had, scikit-learn's small digits where it cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import zoom
+from sklearn.datasets import load_digits
+
+from helpers.data import find_data
+from helpers.quiet import quiet_stderr
+
+_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """Images of handwritten digits, split as their collectors split them.
+
+    Attributes
+    ----------
+    x_train, x_test : ndarray of float32, shape (n, 28, 28)
+        Images in [0, 1]: 0 is paper, 1 is ink.
+    y_train, y_test : ndarray of int, shape (n,)
+        Which digit each image shows.
+    source : str
+        What the images are, in words a figure caption can use.
+    """
+
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    source: str
+
+
+def load_mnist(digits: Sequence[int] = (0, 1), *, source: str = "auto") -> Digits:
+    """Load the images of the chosen digits.
+
+    Parameters
+    ----------
+    digits : sequence of int
+        Which digits to keep, each from 0 to 9.
+    source : {"auto", "mnist", "sklearn"}
+        ``"auto"`` takes ``mnist.npz`` from the data folder, else Keras' own download, else
+        scikit-learn's bundled digits (8 × 8 pixels, enlarged to 28 × 28) with a warning.
+        ``"mnist"`` and ``"sklearn"`` insist on one.
+
+    Returns
+    -------
+    Digits
+        Training and test images with their labels, in the order of the data set.
+
+    Raises
+    ------
+    ValueError
+        For a digit outside 0–9, a repeated or missing one, an unknown source, or an
+        ``mnist.npz`` that does not hold MNIST's arrays.
+    FileNotFoundError
+        For ``source="mnist"`` where no file is found and the download fails.
+
+    References
+    ----------
+    LeCun, Bottou, Bengio and Haffner (1998), Gradient-based learning applied to document
+    recognition, Proceedings of the IEEE 86:2278.
+
+    Examples
+    --------
+    >>> zeros_and_ones = load_mnist(source="sklearn")
+    >>> zeros_and_ones.x_train.shape[1:], sorted(set(zeros_and_ones.y_test.tolist()))
+    ((28, 28), [0, 1])
+    """
+    wanted = list(digits)
+    if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(range(10)):
+        raise ValueError(f"digits must be distinct whole numbers from 0 to 9, found {digits!r}")
+    if source not in ("auto", "mnist", "sklearn"):
+        raise ValueError(f"source must be 'auto', 'mnist' or 'sklearn', found {source!r}")
+
+    if source == "sklearn":
+        arrays, name = _sklearn_digits(), "scikit-learn's 8 × 8 digits, enlarged"
+    else:
+        try:
+            arrays, name = _mnist(), "MNIST"
+        except FileNotFoundError:
+            if source == "mnist":
+                raise
+            warnings.warn(
+                "MNIST was neither found nor downloaded: using scikit-learn's 1,797 small digits "
+                "instead, so the numbers differ from the book's. For the real thing, put mnist.npz "
+                "into the data folder (data/README.md says how).",
+                stacklevel=2,
+            )
+            return load_mnist(digits, source="sklearn")
+
+    kept = {}
+    for part in ("train", "test"):
+        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"].astype(np.int64)
+        chosen = np.isin(labels, wanted)
+        kept[f"x_{part}"] = images[chosen].astype(np.float32) / np.float32(images.max())
+        kept[f"y_{part}"] = labels[chosen]
+    return Digits(**kept, source=name)
+
+
+def _mnist() -> dict[str, np.ndarray]:
+    path = find_data("mnist.npz")
+    if path is not None:
+        return _read_npz(path)
+    # Imported here: a reader who has the file need not start a deep-learning library.
+    with quiet_stderr():
+        from keras.datasets import mnist
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # its progress bar is not for a page
+            (x_train, y_train), (x_test, y_test) = mnist.load_data()
+    except Exception as error:  # Keras raises a bare Exception where there is no network
+        raise FileNotFoundError(
+            f"mnist.npz is not in the data folder, and Keras could not download it: {error}"
+        ) from error
+    return dict(zip(_KEYS, (x_train, y_train, x_test, y_test), strict=True))
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    expected = {"x_train": (60000, 28, 28), "y_train": (60000,)}
+    expected |= {"x_test": (10000, 28, 28), "y_test": (10000,)}
+    try:
+        with np.load(path) as archive:
+            arrays = {key: archive[key] for key in _KEYS}
+    except Exception as error:  # a damaged zip raises many kinds
+        raise ValueError(f"{path} is not a readable MNIST archive: {error}") from error
+    for key, shape in expected.items():
+        if arrays[key].shape != shape:
+            raise ValueError(f"{path}: {key} has shape {arrays[key].shape}, expected {shape}")
+    return arrays
+
+
+def _sklearn_digits() -> dict[str, np.ndarray]:
+    digits = load_digits()
+    images = np.clip(
+        zoom(digits.images, (1, 3.5, 3.5), order=1, grid_mode=True, mode="nearest"), 0, 16
+    )
+    # The images come writer by writer: cutting in order keeps most writers on one side.
+    cut = len(images) * 4 // 5
+    return dict(
+        x_train=images[:cut],
+        y_train=digits.target[:cut],
+        x_test=images[cut:],
+        y_test=digits.target[cut:],
+    )

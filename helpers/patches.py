@@ -1,0 +1,330 @@
+"""Cut a volume into a grid of patches, remember where each came from, and put them back."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class PatchSet:
+    """Patches of one or more volumes, with what is known about each.
+
+    Attributes
+    ----------
+    patches : ndarray, shape (n, h, w)
+        The pixels, in the dtype of the volume they were cut from.
+    locations : ndarray of int, shape (n, 3)
+        Slice, row and column of each patch's first voxel.
+    lesion_fraction, brain_fraction : ndarray of float32, shape (n,)
+        Share of each patch's h·w voxels inside the mask; NaN where no mask was given.
+    subject_ids : ndarray of str, shape (n,)
+        The patient each patch comes from.
+    dropped_lesion_voxels, dropped_brain_voxels : int
+        Mask voxels that lay in the margin that ``remainder="drop"`` left out. They describe the
+        volumes that were cut: a subset keeps its source's numbers.
+
+    Examples
+    --------
+    >>> left, right = extract_patches(np.zeros((1, 28, 56)), subject_id="a"), \\
+    ...     extract_patches(np.ones((2, 28, 28)), subject_id="b")
+    >>> both = PatchSet.concatenate([left, right])
+    >>> len(both), len(both[both.subject_ids == "b"])
+    (4, 2)
+    """
+
+    patches: np.ndarray
+    locations: np.ndarray
+    lesion_fraction: np.ndarray
+    brain_fraction: np.ndarray
+    subject_ids: np.ndarray
+    dropped_lesion_voxels: int = 0
+    dropped_brain_voxels: int = 0
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(getattr(self, name)) for name in _PER_PATCH}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"every array of a PatchSet needs one entry a patch, found {lengths}")
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def __getitem__(self, index) -> PatchSet:
+        """Return the chosen patches: ``index`` is a slice, or an array of int or bool."""
+        if not isinstance(index, slice):
+            index = np.asarray(index)
+            if index.ndim != 1 or index.dtype.kind not in "biu":
+                raise TypeError(
+                    "a PatchSet is indexed by a slice or a one-dimensional array of int or bool, "
+                    f"found {index.dtype} of shape {index.shape}"
+                )
+        return replace(self, **{name: getattr(self, name)[index] for name in _PER_PATCH})
+
+    @staticmethod
+    def concatenate(sets: Iterable[PatchSet]) -> PatchSet:
+        """Join the patches of several volumes; all must have one patch size and dtype.
+
+        Parameters
+        ----------
+        sets : iterable of PatchSet
+            At least one.
+
+        Returns
+        -------
+        PatchSet
+            The patches in the order given; the dropped voxels are added up.
+
+        Raises
+        ------
+        ValueError
+            For no set at all, or sets whose patches differ in shape or dtype.
+        """
+        sets = list(sets)
+        kinds = {(s.patches.shape[1:], str(s.patches.dtype)) for s in sets}
+        if len(kinds) != 1:
+            raise ValueError(f"sets must share one patch size and dtype, found {sorted(kinds)}")
+        return PatchSet(
+            **{name: np.concatenate([getattr(s, name) for s in sets]) for name in _PER_PATCH},
+            dropped_lesion_voxels=sum(s.dropped_lesion_voxels for s in sets),
+            dropped_brain_voxels=sum(s.dropped_brain_voxels for s in sets),
+        )
+
+
+_PER_PATCH = [f.name for f in fields(PatchSet) if not f.name.startswith("dropped")]
+
+
+def extract_patches(
+    volume: np.ndarray,
+    patch_size: tuple[int, int] = (28, 28),
+    *,
+    lesion_mask: np.ndarray | None = None,
+    brain_mask: np.ndarray | None = None,
+    subject_id: str = "",
+    remainder: str = "drop",
+) -> PatchSet:
+    """Cut every slice into a grid of patches that do not overlap.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (slices, rows, columns)
+        Any dtype, any memory layout.
+    patch_size : (int, int)
+        Height and width (h, w) of a patch in voxels.
+    lesion_mask, brain_mask : ndarray of the volume's shape, optional
+        False/True or 0/1; their share of each patch is reported.
+    subject_id : str
+        The patient, written beside every patch so that patients can be kept apart.
+    remainder : {"drop", "pad", "error"}
+        What to do where the grid does not fill the slice: leave the margin at the far edge out,
+        fill it up with zeros, or refuse. With ``"pad"``, fractions are still of all h·w voxels.
+
+    Returns
+    -------
+    PatchSet
+        In the order slice, row, column; C-contiguous, and the owner of its memory.
+
+    Raises
+    ------
+    ValueError
+        For a volume that is not three-dimensional or has no voxel, a slice smaller than a patch,
+        a mask of another shape or with values other than 0 and 1, or a margin under ``"error"``.
+    TypeError
+        For a patch size that is not two whole numbers.
+
+    Examples
+    --------
+    >>> volume = np.arange(2 * 60 * 57).reshape(2, 60, 57)
+    >>> cut = extract_patches(volume)
+    >>> cut.patches.shape, cut.locations[-1].tolist()
+    ((8, 28, 28), [1, 28, 28])
+    """
+    volume = np.asarray(volume)
+    if volume.ndim != 3 or volume.size == 0:
+        raise ValueError(
+            f"volume must have the axes (slices, rows, columns), found shape {volume.shape}"
+        )
+    if remainder not in ("drop", "pad", "error"):
+        raise ValueError(f"remainder must be 'drop', 'pad' or 'error', found {remainder!r}")
+    size = _checked_size(patch_size)
+    counts = _grid_counts(volume.shape, size, remainder)
+
+    patches = _cut(volume, size, counts).reshape(-1, *size)
+    n_slices, n_rows, n_columns = counts
+    locations = np.indices(counts).reshape(3, -1).T * (1, *size)
+    lesion_fraction, dropped_lesion = _mask_fraction(
+        "lesion_mask", lesion_mask, volume, size, counts
+    )
+    brain_fraction, dropped_brain = _mask_fraction("brain_mask", brain_mask, volume, size, counts)
+    return PatchSet(
+        patches=patches,
+        locations=np.ascontiguousarray(locations),
+        lesion_fraction=lesion_fraction,
+        brain_fraction=brain_fraction,
+        subject_ids=np.full(n_slices * n_rows * n_columns, subject_id),
+        dropped_lesion_voxels=dropped_lesion,
+        dropped_brain_voxels=dropped_brain,
+    )
+
+
+def reconstruct_from_patches(
+    patches: np.ndarray,
+    locations: np.ndarray,
+    volume_shape: tuple[int, int, int],
+    *,
+    patch_size: tuple[int, int] | None = None,
+    fill_value: float = 0,
+) -> np.ndarray:
+    """Put patches, or one value per patch, back where they came from.
+
+    Parameters
+    ----------
+    patches : ndarray, shape (n, h, w) or (n,)
+        The patches, or one value (a score, say) to spread over each patch.
+    locations : ndarray of int, shape (n, 3)
+        Slice, row and column of each patch's first voxel, as `extract_patches` gives them:
+        any subset of its grid, in any order.
+    volume_shape : (int, int, int)
+        Slices, rows and columns of the result. What a padded patch has beyond it is cut off.
+    patch_size : (int, int), optional
+        Height and width; needed for one value per patch, and taken from `patches` otherwise.
+    fill_value : number
+        The value of every voxel that no patch covers.
+
+    Returns
+    -------
+    ndarray, shape volume_shape
+        In the dtype of `patches`.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit each other, a location off the grid, outside the volume or
+        given twice, or a fill value that the dtype cannot hold.
+    TypeError
+        For locations that are not whole numbers.
+
+    Examples
+    --------
+    >>> volume = np.arange(56 * 56).reshape(1, 56, 56)
+    >>> cut = extract_patches(volume)
+    >>> back = reconstruct_from_patches(cut.patches, cut.locations, volume.shape)
+    >>> bool((back == volume).all())
+    True
+    """
+    patches, locations = np.asarray(patches), np.asarray(locations)
+    if patches.ndim == 1:
+        if patch_size is None:
+            raise ValueError("one value per patch needs patch_size, found None")
+        size = _checked_size(patch_size)
+        patches = patches[:, None, None]
+    elif patches.ndim == 3:
+        size = _checked_size(patches.shape[1:] if patch_size is None else patch_size)
+        if size != patches.shape[1:]:
+            raise ValueError(f"patch_size is {size}, but the patches are {patches.shape[1:]}")
+    else:
+        raise ValueError(f"patches must have shape (n, h, w) or (n,), found {patches.shape}")
+    shape = tuple(operator.index(n) for n in volume_shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ValueError(f"volume_shape must be three positive whole numbers, found {volume_shape}")
+    counts = _grid_counts(shape, size, "pad")
+    cells = _grid_cells(locations, len(patches), size, counts)
+
+    with np.errstate(invalid="ignore"):  # NaN into whole numbers: told in words just below
+        fill = np.asarray(fill_value).astype(patches.dtype)
+    if patches.dtype.kind in "biu" and fill != fill_value:
+        raise ValueError(f"fill_value {fill_value!r} does not fit the patches' {patches.dtype}")
+    padded = np.full((counts[0], counts[1] * size[0], counts[2] * size[1]), fill)
+    slices, rows, columns = cells.T
+    _as_grid(padded, size, counts)[slices, rows, :, columns, :] = patches
+    return np.ascontiguousarray(padded[:, : shape[1], : shape[2]])
+
+
+def _checked_size(patch_size) -> tuple[int, int]:
+    try:
+        if any(isinstance(n, (bool, np.bool_)) for n in patch_size):
+            raise TypeError
+        height, width = (operator.index(n) for n in patch_size)
+    except (TypeError, ValueError):
+        raise TypeError(f"patch_size must be two whole numbers, found {patch_size!r}") from None
+    if height < 1 or width < 1:
+        raise ValueError(f"patch_size must be positive, found {patch_size!r}")
+    return height, width
+
+
+def _grid_counts(shape, size, remainder) -> tuple[int, int, int]:
+    """How many patches fit along (slices, rows, columns)."""
+    counts = [shape[0]]
+    for axis, length, patch in zip(("rows", "columns"), shape[1:], size, strict=True):
+        if length < patch and remainder != "pad":
+            raise ValueError(f"the volume has {length} {axis}, fewer than one patch's {patch}")
+        if length % patch and remainder == "error":
+            raise ValueError(
+                f"the volume's {length} {axis} are not a multiple of the patch's {patch}: "
+                f"{length % patch} would be left over (remainder='drop' or 'pad' allows that)"
+            )
+        counts.append(-(-length // patch) if remainder == "pad" else length // patch)
+    return tuple(counts)
+
+
+def _as_grid(volume, size, counts) -> np.ndarray:
+    """View (z, y, x) as (slice, grid row, row in patch, grid column, column in patch)."""
+    n_slices, n_rows, n_columns = counts
+    return volume.reshape(n_slices, n_rows, size[0], n_columns, size[1])
+
+
+def _cut(volume, size, counts) -> np.ndarray:
+    """Copy the volume once, into (slice, grid row, grid column, h, w); zeros beyond its edge."""
+    _, n_rows, n_columns = counts
+    height, width = n_rows * size[0], n_columns * size[1]
+    overhang = [(0, 0), (0, max(0, height - volume.shape[1])), (0, max(0, width - volume.shape[2]))]
+    if np.any(overhang):
+        volume = np.pad(volume, overhang)
+    cut = np.empty((np.prod(counts), *size), volume.dtype)
+    cut.reshape(*counts, *size)[...] = _as_grid(volume[:, :height, :width], size, counts).swapaxes(
+        2, 3
+    )
+    return cut
+
+
+def _mask_fraction(name, mask, volume, size, counts) -> tuple[np.ndarray, int]:
+    """Each patch's share of mask voxels, and the mask voxels outside the grid."""
+    if mask is None:
+        return np.full(np.prod(counts), np.nan, np.float32), 0
+    mask = np.asarray(mask)
+    if mask.shape != volume.shape:
+        raise ValueError(f"{name} has shape {mask.shape}, the volume has {volume.shape}")
+    if mask.dtype != bool:
+        ones = mask == 1
+        if not np.all(ones | (mask == 0)):
+            found = np.unique(mask[~ones & (mask != 0)])[:5]
+            raise ValueError(f"{name} must hold 0 and 1 only, found also {found.tolist()}")
+        mask = ones
+    inside = _cut(mask, size, counts).sum(axis=(1, 2))
+    return (inside / (size[0] * size[1])).astype(np.float32), int(mask.sum() - inside.sum())
+
+
+def _grid_cells(locations, n_patches, size, counts) -> np.ndarray:
+    """Grid cell (slice, grid row, grid column) of each location, checked."""
+    if locations.shape != (n_patches, 3):
+        raise ValueError(
+            f"locations must have shape ({n_patches}, 3), one row a patch, found {locations.shape}"
+        )
+    if locations.dtype.kind not in "iu":
+        raise TypeError(f"locations must be whole numbers, found {locations.dtype}")
+    cells, off_grid = np.divmod(locations.astype(np.int64), (1, *size))
+    for fault, rows in {
+        f"lie off the grid of {size[0]} × {size[1]} patches": off_grid.any(axis=1),
+        "lie outside the volume": ((cells < 0) | (cells >= counts)).any(axis=1),
+    }.items():
+        if rows.any():
+            raise ValueError(
+                f"{rows.sum()} of the locations {fault}, first {locations[rows][0].tolist()}"
+            )
+    unique, times = np.unique(cells, axis=0, return_counts=True)
+    if len(unique) < len(cells):
+        twice = (unique[times > 1][0] * (1, *size)).tolist()
+        raise ValueError(f"{len(cells) - len(unique)} locations are given twice, first {twice}")
+    return cells

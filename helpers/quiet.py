@@ -1,0 +1,30 @@
+"""Keep TensorFlow's start-up lines off the page; warnings and errors of Python still show."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+# Read by TensorFlow's own logger once it has started.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Discard what C++ code writes to the standard error stream while the block runs.
+
+    TensorFlow writes a few lines before its logger can be told not to, past ``sys.stderr``
+    and straight to the file descriptor, so that is what is turned away for a moment.
+
+    Examples
+    --------
+    >>> with quiet_stderr():
+    ...     import keras
+    """
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)

@@ -1,0 +1,299 @@
+"""The patch grid against a plain loop, and back again."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers.patches import PatchSet, extract_patches, reconstruct_from_patches
+
+
+def plain_loop(volume, size):
+    """What a first-year student would write."""
+    patches, locations = [], []
+    for z in range(volume.shape[0]):
+        for y in range(0, volume.shape[1] - size[0] + 1, size[0]):
+            for x in range(0, volume.shape[2] - size[1] + 1, size[1]):
+                patches.append(volume[z, y : y + size[0], x : x + size[1]])
+                locations.append((z, y, x))
+    return np.array(patches), np.array(locations)
+
+
+def numbered(*shape, dtype=np.float32):
+    """A volume in which every voxel tells its own place."""
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+grids = st.tuples(
+    st.integers(1, 3), st.integers(1, 12), st.integers(1, 12), st.integers(1, 5), st.integers(1, 5)
+)
+
+
+@given(grids)
+def test_the_grid_is_the_plain_loops(grid):
+    *shape, height, width = grid
+    volume = numbered(*shape)
+    if shape[1] < height or shape[2] < width:
+        with pytest.raises(ValueError, match="fewer than one patch"):
+            extract_patches(volume, (height, width))
+        return
+    cut = extract_patches(volume, (height, width))
+    patches, locations = plain_loop(volume, (height, width))
+    np.testing.assert_array_equal(cut.patches, patches)
+    np.testing.assert_array_equal(cut.locations, locations)
+
+
+@pytest.mark.parametrize("side", [28, 29, 38, 56, 66, 230, 231])
+def test_sizes_that_break_other_tools(side):
+    volume = numbered(2, side, side)
+    cut = extract_patches(volume)
+    np.testing.assert_array_equal(cut.patches, plain_loop(volume, (28, 28))[0])
+    back = reconstruct_from_patches(cut.patches, cut.locations, volume.shape, fill_value=-1)
+    covered = side // 28 * 28
+    np.testing.assert_array_equal(back[:, :covered, :covered], volume[:, :covered, :covered])
+    assert (back[:, covered:] == -1).all() and (back[:, :, covered:] == -1).all()
+
+
+@given(grids, st.randoms(use_true_random=False))
+def test_padded_round_trip_is_exact_in_any_order(grid, random):
+    *shape, height, width = grid
+    volume = numbered(*shape, dtype=np.int32)
+    cut = extract_patches(volume, (height, width), remainder="pad")
+    order = np.array(random.sample(range(len(cut)), len(cut)))
+    back = reconstruct_from_patches(cut.patches[order], cut.locations[order], volume.shape)
+    np.testing.assert_array_equal(back, volume)
+    assert back.dtype == volume.dtype
+
+
+def test_a_subset_leaves_the_rest_at_the_fill_value():
+    volume = numbered(1, 56, 56)
+    cut = extract_patches(volume)[[3]]
+    back = reconstruct_from_patches(cut.patches, cut.locations, volume.shape, fill_value=7)
+    np.testing.assert_array_equal(back[0, 28:, 28:], volume[0, 28:, 28:])
+    assert (back[0, :28] == 7).all() and (back[0, :, :28] == 7).all()
+
+
+def test_one_value_a_patch_spreads_over_the_patch():
+    cut = extract_patches(numbered(2, 60, 60))
+    scores = np.arange(8, dtype=np.float32)
+    lesion_map = reconstruct_from_patches(scores, cut.locations, (2, 60, 60), patch_size=(28, 28))
+    for score, (z, y, x) in zip(scores, cut.locations, strict=True):
+        assert (lesion_map[z, y : y + 28, x : x + 28] == score).all()
+    assert (lesion_map[:, 56:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "dtype", [bool, np.uint8, np.int16, np.float16, np.float32, np.float64, ">f4", ">i2", complex]
+)
+@pytest.mark.parametrize("remainder", ["drop", "pad"])
+def test_every_dtype_is_kept(dtype, remainder):
+    volume = numbered(2, 9, 9).astype(dtype)
+    cut = extract_patches(volume, (4, 4), remainder=remainder)
+    assert cut.patches.dtype == np.dtype(dtype)
+    back = reconstruct_from_patches(cut.patches, cut.locations, volume.shape)
+    assert back.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(back[:, :8, :8], volume[:, :8, :8])
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["fortran", "negative", "read-only", "transposed", "memory-mapped"],
+)
+def test_any_memory_layout_gives_the_same_patches(layout, tmp_path):
+    volume = numbered(3, 10, 11)
+    expected = plain_loop(volume, (4, 5))[0]
+    if layout == "fortran":
+        volume = np.asfortranarray(volume)
+    elif layout == "negative":
+        volume = volume[::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1]
+    elif layout == "read-only":
+        volume.flags.writeable = False
+    elif layout == "transposed":
+        volume = volume.transpose(1, 2, 0).copy().transpose(2, 0, 1)
+    else:
+        np.save(tmp_path / "volume.npy", volume)
+        volume = np.load(tmp_path / "volume.npy", mmap_mode="r")
+    cut = extract_patches(volume, (4, 5)).patches
+    np.testing.assert_array_equal(cut, expected)
+    assert cut.flags.c_contiguous and cut.flags.writeable and type(cut) is np.ndarray
+
+
+def test_patches_own_their_memory():
+    volume = numbered(1, 28, 28)  # one patch, where a view would do
+    cut = extract_patches(volume)
+    cut.patches[:] = -1
+    assert not np.shares_memory(cut.patches, volume) and volume[0, 0, 5] == 5
+
+
+# --- masks ------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 784), st.sampled_from([bool, np.uint8, np.float32]))
+def test_fractions_are_exactly_k_in_784(k, dtype):
+    mask = np.zeros(784, dtype)
+    mask[:k] = 1
+    cut = extract_patches(numbered(1, 28, 28), lesion_mask=mask.reshape(1, 28, 28))
+    assert cut.lesion_fraction[0] == np.float32(k / 784)
+    assert cut.lesion_fraction.dtype == np.float32
+
+
+def test_fractions_match_a_plain_loop_and_the_margin_is_counted():
+    rng = np.random.default_rng(0)
+    volume = numbered(4, 67, 60)
+    lesion, brain = rng.random(volume.shape) < 0.2, rng.random(volume.shape) < 0.7
+    cut = extract_patches(volume, lesion_mask=lesion, brain_mask=brain)
+    lesion_patches = plain_loop(lesion, (28, 28))[0]
+    brain_patches = plain_loop(brain, (28, 28))[0]
+    np.testing.assert_array_equal(
+        cut.lesion_fraction, lesion_patches.mean(axis=(1, 2)).astype(np.float32)
+    )
+    np.testing.assert_array_equal(
+        cut.brain_fraction, brain_patches.mean(axis=(1, 2)).astype(np.float32)
+    )
+    assert cut.dropped_lesion_voxels == lesion.sum() - lesion_patches.sum() > 0
+    assert cut.dropped_brain_voxels == brain.sum() - brain_patches.sum() > 0
+
+
+def test_padding_drops_nothing_and_counts_the_padding_as_outside():
+    mask = np.ones((1, 30, 28), bool)
+    cut = extract_patches(numbered(1, 30, 28), brain_mask=mask, remainder="pad")
+    np.testing.assert_array_equal(cut.brain_fraction, np.float32([1, 2 / 28]))
+    assert cut.dropped_brain_voxels == 0
+    assert (cut.patches[1, 2:] == 0).all()
+
+
+def test_no_mask_means_no_fraction():
+    cut = extract_patches(numbered(1, 28, 28))
+    assert np.isnan(cut.lesion_fraction).all() and np.isnan(cut.brain_fraction).all()
+
+
+# --- sets of patches --------------------------------------------------------------------------
+
+
+def test_patients_are_never_mixed():
+    sets = [
+        extract_patches(
+            np.full((2, 8, 8), number),
+            (4, 4),
+            subject_id=f"patient{number}",
+            lesion_mask=np.full((2, 8, 8), number % 2),
+        )
+        for number in range(11)
+    ]
+    both = PatchSet.concatenate(sets)
+    assert len(both) == 88
+    shuffled = both[np.random.default_rng(0).permutation(88)]
+    for patches in (both, shuffled, shuffled[10:20], shuffled[shuffled.lesion_fraction > 0]):
+        numbers = patches.patches[:, 0, 0]
+        assert patches.subject_ids.tolist() == [f"patient{n}" for n in numbers]
+        np.testing.assert_array_equal(patches.lesion_fraction, numbers % 2)
+
+
+def test_concatenating_adds_up_what_was_dropped():
+    ones = np.ones((1, 30, 28))
+    cut = extract_patches(ones, lesion_mask=ones, brain_mask=ones)
+    both = PatchSet.concatenate([cut, cut])
+    assert both.dropped_lesion_voxels == both.dropped_brain_voxels == 2 * 2 * 28
+
+
+@pytest.mark.parametrize("index", [slice(1, 3), [0, 3], np.array([True, False, False, True])])
+def test_indexing_selects_every_array_alike(index):
+    cut = extract_patches(numbered(1, 56, 56), subject_id="a")
+    some = cut[index]
+    assert len(some) == 2
+    np.testing.assert_array_equal(some.patches, cut.patches[index])
+    np.testing.assert_array_equal(some.locations, cut.locations[index])
+
+
+def test_a_single_number_is_not_a_subset():
+    with pytest.raises(TypeError, match="slice or a one-dimensional array"):
+        extract_patches(numbered(1, 56, 56))[0]
+
+
+# --- bad input --------------------------------------------------------------------------------
+
+
+def put_back(**changes):
+    cut = extract_patches(numbered(1, 56, 56))
+    given = {"patches": cut.patches, "locations": cut.locations, "volume_shape": (1, 56, 56)}
+    return reconstruct_from_patches(**{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: extract_patches(numbered(1, 27, 28)), ValueError, "27 rows, .* 28"),
+        (lambda: extract_patches(numbered(1, 28, 27)), ValueError, "27 columns, .* 28"),
+        (lambda: extract_patches(numbered(28, 28)), ValueError, r"found shape \(28, 28\)"),
+        (lambda: extract_patches(numbered(0, 28, 28)), ValueError, r"found shape \(0, 28, 28\)"),
+        (
+            lambda: extract_patches(numbered(1, 29, 28), remainder="error"),
+            ValueError,
+            "29 rows are not a multiple of the patch's 28: 1 would",
+        ),
+        (lambda: extract_patches(numbered(1, 4, 4), remainder="trim"), ValueError, "'trim'"),
+        (lambda: extract_patches(numbered(1, 4, 4), (0, 4)), ValueError, r"\(0, 4\)"),
+        (lambda: extract_patches(numbered(1, 4, 4), (4, -4)), ValueError, r"\(4, -4\)"),
+        (lambda: extract_patches(numbered(1, 4, 4), (2.0, 2)), TypeError, r"\(2.0, 2\)"),
+        (lambda: extract_patches(numbered(1, 4, 4), (True, 2)), TypeError, r"\(True, 2\)"),
+        (lambda: extract_patches(numbered(1, 4, 4), 4), TypeError, "found 4"),
+        (lambda: extract_patches(numbered(1, 4, 4), (4, 4, 4)), TypeError, r"\(4, 4, 4\)"),
+        (
+            lambda: extract_patches(numbered(1, 4, 4), (4, 4), lesion_mask=np.zeros((4, 4))),
+            ValueError,
+            r"lesion_mask has shape \(4, 4\), the volume has \(1, 4, 4\)",
+        ),
+        (
+            lambda: extract_patches(numbered(1, 4, 4), (4, 4), brain_mask=numbered(1, 4, 4)),
+            ValueError,
+            r"brain_mask must hold 0 and 1 only, found also \[2.0, 3.0",
+        ),
+        (
+            lambda: extract_patches(
+                numbered(1, 4, 4), (4, 4), lesion_mask=np.full((1, 4, 4), np.nan)
+            ),
+            ValueError,
+            "nan",
+        ),
+        (lambda: put_back(patches=np.zeros(4)), ValueError, "needs patch_size"),
+        (lambda: put_back(patches=np.zeros((4, 2))), ValueError, r"found \(4, 2\)"),
+        (lambda: put_back(patch_size=(14, 28)), ValueError, r"\(14, 28\), .* \(28, 28\)"),
+        (lambda: put_back(volume_shape=(56, 56)), ValueError, r"found \(56, 56\)"),
+        (lambda: put_back(volume_shape=(1, 0, 56)), ValueError, r"found \(1, 0, 56\)"),
+        (lambda: put_back(volume_shape=(1, 28, 56)), ValueError, r"2 .* outside .*\[0, 28, 0\]"),
+        (lambda: put_back(locations=np.zeros((4, 3), int)), ValueError, r"3 .* twice.*\[0, 0, 0\]"),
+        (lambda: put_back(locations=np.zeros((3, 3), int)), ValueError, r"\(4, 3\).*\(3, 3\)"),
+        (lambda: put_back(locations=np.zeros((4, 3))), TypeError, "float64"),
+        (
+            lambda: put_back(locations=[[0, 0, 0], [0, 0, 28], [0, 28, 0], [0, -28, 28]]),
+            ValueError,
+            r"outside the volume, first \[0, -28, 28\]",
+        ),
+        (
+            lambda: put_back(locations=[[0, 0, 0], [0, 0, 28], [0, 28, 0], [0, 28, 27]]),
+            ValueError,
+            r"off the grid of 28 × 28 patches, first \[0, 28, 27\]",
+        ),
+        (
+            lambda: put_back(patches=np.zeros((4, 28, 28), np.uint8), fill_value=-1),
+            ValueError,
+            "fill_value -1 does not fit the patches' uint8",
+        ),
+        (
+            lambda: put_back(patches=np.zeros((4, 28, 28), np.int16), fill_value=np.nan),
+            ValueError,
+            "fill_value nan does not fit",
+        ),
+        (lambda: PatchSet.concatenate([]), ValueError, "found \\[\\]"),
+        (
+            lambda: PatchSet.concatenate(
+                [extract_patches(numbered(1, 4, 4, dtype=d), (4, 4)) for d in ("f4", "f8")]
+            ),
+            ValueError,
+            "float32.*float64",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
