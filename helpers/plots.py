@@ -1,0 +1,354 @@
+"""The book's figures: one palette, one look. Every function takes arrays and returns a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
+
+# Two colours that survive colour-blindness and grey print: lesion and digit 0, healthy and digit 1.
+BLUE, RED = "#0072B2", "#D55E00"
+GREY = "#6B7280"
+# Further classes, where a figure has more than two.
+COLOURS = (BLUE, RED, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "^", "s", "D", "v", "P")
+SEQUENTIAL = "viridis"
+
+plt.rcParams.update(
+    {
+        "figure.dpi": 140,
+        "figure.constrained_layout.use": True,
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlesize": 9,
+        "image.cmap": "gray",
+        "image.interpolation": "nearest",
+        "legend.frameon": False,
+    }
+)
+
+
+def image_grid(
+    images: np.ndarray,
+    *,
+    columns: int = 10,
+    titles: Sequence[str] = (),
+    row_labels: Sequence[str] = (),
+    vmax: float | None = 1.0,
+    width: float = 7.0,
+) -> Figure:
+    """Show images side by side, in grey, row by row.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, rows, columns)
+        Intensities; 0 is black, `vmax` is white.
+    columns : int
+        Images in a row.
+    titles : sequence of str, optional
+        One above each image.
+    row_labels : sequence of str, optional
+        One to the left of each row.
+    vmax : float or None
+        Intensity shown as white; None takes each image's own maximum.
+    width : float
+        Width of the figure in inches.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> len(image_grid(np.zeros((6, 28, 28)), columns=3).axes)
+    6
+    """
+    rows = -(-len(images) // columns)
+    cell = width / columns
+    aspect = images.shape[1] / images.shape[2]
+    height = rows * cell * aspect + (0.22 * rows if len(titles) else 0)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False)
+    for index, axis in enumerate(axes.flat):
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        if index < len(images):
+            axis.imshow(images[index], vmin=0, vmax=vmax)
+        if index < len(titles):
+            axis.set_title(titles[index], pad=2)
+        if index % columns == 0 and index // columns < len(row_labels):
+            axis.set_ylabel(row_labels[index // columns])
+    for axis in axes.flat[len(images) :]:
+        axis.remove()
+    return figure
+
+
+def scatter_by_class(
+    points: np.ndarray,
+    classes: np.ndarray,
+    names: Sequence[str],
+    *,
+    axis_names: tuple[str, str] = ("", ""),
+    size: float = 5.0,
+    ax: Axes | None = None,
+) -> Axes:
+    """Scatter points in the plane, one colour and one marker a class.
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, 2)
+        Where the points lie.
+    classes : ndarray of int, shape (n,)
+        Class of each point, counting from 0; class 0 is blue, class 1 red.
+    names : sequence of str
+        Name of each class, for the legend.
+    axis_names : (str, str)
+        What the two axes are, with units.
+    size : float
+        Area of a marker in square points.
+    ax : Axes, optional
+        Where to draw; a new figure otherwise.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> axes = scatter_by_class(np.eye(2), np.array([0, 1]), ["digit 0", "digit 1"])
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['digit 0', 'digit 1']
+    """
+    ax = ax or plt.subplots(figsize=(5, 4.2))[1]
+    # The rarer class is drawn last, so that it is not buried.
+    for index in sorted(range(len(names)), key=lambda i: -np.sum(classes == i)):
+        chosen = points[classes == index]
+        style = {"s": size, "c": COLOURS[index], "marker": MARKERS[index], "linewidths": 0}
+        ax.scatter(*chosen.T, alpha=0.6, label=names[index], **style)
+    handles, labels = ax.get_legend_handles_labels()
+    order = np.argsort([list(names).index(label) for label in labels])
+    ax.legend(
+        [handles[i] for i in order],
+        [labels[i] for i in order],
+        markerscale=np.sqrt(30 / size),
+        loc="best",
+    )
+    ax.set(xlabel=axis_names[0], ylabel=axis_names[1])
+    return ax
+
+
+def decoded_plane(images: np.ndarray, values: np.ndarray, *, ax: Axes | None = None) -> Axes:
+    """Show what the decoder draws on a square grid of the latent plane, as one picture.
+
+    Parameters
+    ----------
+    images : ndarray, shape (n, n, rows, columns)
+        ``images[i, j]`` is decoded from z = (values[j], values[i]).
+    values : ndarray, shape (n,)
+        The grid's coordinates, increasing, the same along both axes.
+    ax : Axes, optional
+        Where to draw; a new figure otherwise.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> decoded_plane(np.zeros((3, 3, 28, 28)), np.array([-1, 0, 1])).get_xlabel()
+    '$z_1$'
+    """
+    ax = ax or plt.subplots(figsize=(5, 5))[1]
+    # Upside down twice: the axis points up, and within an image row 0 is the top.
+    canvas = np.block([[image for image in row] for row in images[::-1]])
+    half = (values[1] - values[0]) / 2
+    extent = (values[0] - half, values[-1] + half, values[0] - half, values[-1] + half)
+    ax.imshow(canvas, extent=extent, vmin=0, vmax=1)
+    ax.set(xlabel="$z_1$", ylabel="$z_2$")
+    return ax
+
+
+def show_slice(
+    image: np.ndarray,
+    *,
+    lesion: np.ndarray | None = None,
+    patch_size: tuple[int, int] | None = None,
+    spacing: tuple[float, float] = (1.0, 1.0),
+    vmax: float | None = None,
+    title: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """Show one axial slice in grey, with the lesion's outline and the patch grid if asked for.
+
+    Parameters
+    ----------
+    image : ndarray, shape (rows, columns)
+        Intensities; row 0 is anterior, column 0 the patient's right (radiological convention).
+    lesion : ndarray of bool, same shape, optional
+        Outlined in blue.
+    patch_size : (int, int), optional
+        Height and width of the patches whose grid is drawn.
+    spacing : (float, float)
+        Voxel size (row, column) in millimetres, for the aspect.
+    vmax : float, optional
+        Intensity shown as white; the slice's own maximum otherwise.
+    title : str
+        Above the slice.
+    ax : Axes, optional
+        Where to draw; a new figure otherwise.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> show_slice(np.ones((56, 56)), patch_size=(28, 28), title="a slice").get_title()
+    'a slice'
+    """
+    ax = ax or plt.subplots(figsize=(4, 4))[1]
+    ax.imshow(image, vmin=0, vmax=vmax, aspect=spacing[0] / spacing[1])
+    if lesion is not None and lesion.any():
+        ax.contour(lesion, levels=[0.5], colors=BLUE, linewidths=1.2)
+    if patch_size is not None:
+        height, width = patch_size
+        rows, columns = image.shape[0] // height, image.shape[1] // width
+        for row in range(rows + 1):
+            ax.plot([-0.5, columns * width - 0.5], [row * height - 0.5] * 2, color=RED, lw=0.6)
+        for column in range(columns + 1):
+            ax.plot([column * width - 0.5] * 2, [-0.5, rows * height - 0.5], color=RED, lw=0.6)
+    ax.set(xticks=[], yticks=[], title=title)
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def learning_curves(history: dict[str, list[float]]) -> Figure:
+    """Plot loss, reconstruction and KL against the epoch, for fitting and held-out images.
+
+    Parameters
+    ----------
+    history : dict
+        Keras' ``history.history`` of a `helpers.vae.VAE` fitted with ``validation_data``.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> keys = ["loss", "reconstruction_loss", "kl_loss"]
+    >>> history = {key: [2.0, 1.0] for key in keys + ["val_" + key for key in keys]}
+    >>> [axis.get_title() for axis in learning_curves(history).axes]
+    ['loss', 'reconstruction', 'KL']
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(7, 2.3))
+    names = {"loss": "loss", "reconstruction_loss": "reconstruction", "kl_loss": "KL"}
+    for axis, (key, name) in zip(axes, names.items(), strict=True):
+        epochs = np.arange(1, len(history[key]) + 1)
+        axis.plot(epochs, history[key], color=GREY, ls="--", label="training")
+        axis.plot(epochs, history[f"val_{key}"], color=BLUE, label="held out")
+        axis.set(title=name, xlabel="epoch")
+    axes[0].set_ylabel("nats an image")
+    axes[0].legend()
+    return figure
+
+
+def draw_architecture(pixels: int = 784, hidden_units: int = 256, latent_dim: int = 2) -> Figure:
+    """Draw the variational autoencoder as boxes and arrows, encoder left, decoder right.
+
+    Parameters
+    ----------
+    pixels, hidden_units, latent_dim : int
+        Widths of the layers, written into the boxes.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> type(draw_architecture()).__name__
+    'Figure'
+    """
+    figure, axis = plt.subplots(figsize=(7, 2.6))
+    axis.set(xlim=(0, 14), ylim=(0, 5))
+    axis.axis("off")
+    boxes = {
+        "x": (0.7, 2.5, 4.2, f"image\n$x$\n{pixels}", GREY),
+        "h": (3.0, 2.5, 3.0, f"hidden\n{hidden_units}", BLUE),
+        "mean": (5.4, 3.7, 1.5, f"mean\n$\\mu$  {latent_dim}", BLUE),
+        "var": (5.4, 1.3, 1.5, f"log-variance\n$\\log\\sigma^2$  {latent_dim}", BLUE),
+        "z": (8.2, 2.5, 1.5, f"latent\n$z$  {latent_dim}", GREY),
+        "g": (10.8, 2.5, 3.0, f"hidden\n{hidden_units}", RED),
+        "y": (13.2, 2.5, 4.2, f"decoded\n$\\hat{{x}}$\n{pixels}", GREY),
+    }
+    widths = {"x": 1.1, "h": 1.3, "mean": 2.0, "var": 2.0, "z": 1.3, "g": 1.3, "y": 1.3}
+    for key, (x, y, height, text, colour) in boxes.items():
+        width = widths[key]
+        corner = (x - width / 2, y - height / 2)
+        style = {
+            "boxstyle": "round,pad=0,rounding_size=0.12",
+            "fc": "white",
+            "ec": colour,
+            "lw": 1.5,
+        }
+        axis.add_patch(FancyBboxPatch(corner, width, height, **style))
+        axis.text(x, y, text, ha="center", va="center")
+    for start, end in ["xh", ("h", "mean"), ("h", "var"), ("mean", "z"), ("var", "z"), "zg", "gy"]:
+        _arrow(
+            axis,
+            (boxes[start][0] + widths[start] / 2, boxes[start][1]),
+            (boxes[end][0] - widths[end] / 2, boxes[end][1]),
+        )
+    axis.text(8.2, 0.9, "noise $\\epsilon \\sim N(0, I)$", ha="center", va="center")
+    _arrow(axis, (8.2, 1.15), (8.2, 1.75))
+    axis.text(3.6, 4.85, "encoder $Q(z|x)$", ha="center", color=BLUE)
+    axis.text(11.4, 4.85, "decoder $P(x|z)$", ha="center", color=RED)
+    return figure
+
+
+def draw_graphical_model() -> Figure:
+    """Draw the VAE as a directed graphical model: solid P(z)P(x|z), dashed Q(z|x).
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> type(draw_graphical_model()).__name__
+    'Figure'
+    """
+    figure, axis = plt.subplots(figsize=(2.6, 3))
+    axis.set(xlim=(0, 4), ylim=(0, 4.6), aspect="equal")
+    axis.axis("off")
+    for y, text, filled in ((3.4, "$z$", "white"), (1.2, "$x$", "#D1D5DB")):
+        axis.add_patch(Circle((2, y), 0.45, fc=filled, ec="black", lw=1.3))
+        axis.text(2, y, text, ha="center", va="center", fontsize=12)
+    axis.add_patch(Rectangle((0.5, 0.3), 3, 3.9, fill=False, ec=GREY))
+    axis.text(3.4, 0.4, "$N$ images", ha="right", color=GREY)
+    _arrow(axis, (2, 2.95), (2, 1.65), color=RED)
+    _arrow(axis, (1.66, 1.5), (1.66, 3.1), color=BLUE, curve=-0.5, style="--")
+    axis.text(2.12, 2.3, "$P(x|z)$", color=RED, va="center")
+    axis.text(1.2, 2.3, "$Q(z|x)$", color=BLUE, ha="right", va="center", fontsize=8)
+    return figure
+
+
+def _arrow(axis, start, end, *, color="black", curve=0.0, style="-"):
+    axis.add_patch(
+        FancyArrowPatch(
+            start,
+            end,
+            arrowstyle="-|>",
+            mutation_scale=9,
+            color=color,
+            linestyle=style,
+            connectionstyle=f"arc3,rad={curve}",
+            shrinkA=0,
+            shrinkB=0,
+        )
+    )
