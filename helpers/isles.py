@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
+import math
+import re
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import nibabel as nib
 import numpy as np
+import SimpleITK as sitk
+from scipy.ndimage import binary_fill_holes
+
+_SUFFIXES = (".nii", ".nii.gz", ".mha")
+_ISLES_2022 = re.compile(r"(?P<subject>sub-[^_]+)_(?:.+_)?(?P<kind>dwi|msk)\.[^_]+$")
+_ISLES_2015 = re.compile(r"VSD\..+\.(?P<kind>MR_DWI|OT)\.")
+_KINDS = {"dwi": "scan", "MR_DWI": "scan", "msk": "lesion mask", "OT": "lesion mask"}
+# Headers store single precision: rounding noise passes, a shift of a hundredth of a millimetre no.
+_TOLERANCES = {"size": 0, "spacing": 1e-3, "origin": 1e-2, "direction": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -53,3 +69,392 @@ class Scan:
     lesion: np.ndarray | None
     brain: np.ndarray
     spacing: tuple[float, float, float]
+
+
+class Geometry(NamedTuple):
+    """Where a volume's voxels lie in the patient, every field in the array's order (z, y, x).
+
+    World coordinates are LPS, in millimetres. SimpleITK's own order is each field reversed, for
+    example ``image.SetDirection(geometry.direction[::-1])``.
+
+    Attributes
+    ----------
+    size : tuple of three ints
+        The array's shape.
+    spacing : tuple of three floats
+        Voxel size in millimetres.
+    origin : tuple of three floats
+        Centre of voxel [0, 0, 0]: towards superior, posterior and left, in millimetres.
+    direction : tuple of nine floats
+        Row by row, the matrix whose columns are the unit vectors along the array's axes.
+    """
+
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[float, ...]
+
+
+class VolumeReadError(OSError):
+    """A file that cannot be trusted as a volume: damaged, cut short, or not an image at all."""
+
+
+class GeometryMismatchError(ValueError):
+    """A lesion mask that does not lie on its scan's voxels."""
+
+
+class LabelError(ValueError):
+    """A lesion mask that holds other values than lesion and not lesion."""
+
+
+def find_cases(root: str | Path) -> list[Case]:
+    """Find the patients beneath a folder.
+
+    Two naming schemes are understood, at any depth, as ``.nii``, ``.nii.gz`` or ``.mha``:
+    ISLES 2022's ``sub-<id>[_ses-<id>]_dwi`` with its mask ``…_msk`` (the Zenodo archive, the
+    challenge's ``rawdata`` and ``derivatives``, the book's own cohort), and ISLES 2015's
+    ``VSD.….MR_DWI.<number>`` with its mask ``VSD.….OT.<number>``, whose numbers do not match: there
+    the folder that holds both is the patient.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder.
+
+    Returns
+    -------
+    list of Case
+        In natural order: 2 before 10. A scan without a mask has ``lesion=None``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder, no diffusion-weighted scan in it, or a mask without its scan.
+    ValueError
+        Two scans or two masks claim one patient.
+
+    References
+    ----------
+    Maier et al. (2017), ISLES 2015, Medical Image Analysis 35:250. Hernandez Petzsche et al.
+    (2022), ISLES 2022, Scientific Data 9:762.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for subject_id in ("sub-10", "sub-2"):
+    ...         Path(folder, f"{subject_id}_dwi.nii.gz").touch()
+    ...     [case.subject_id for case in find_cases(folder)]
+    ['sub-2', 'sub-10']
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root}: expected a folder of scans, found no folder")
+    volumes = [path for path in sorted(root.rglob("*")) if _is_volume(path, root)]
+    scans: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    for path in volumes:
+        if role := _role(path):
+            kind, subject_id = role
+            files = scans if kind == "scan" else masks
+            if subject_id in files:
+                raise ValueError(
+                    f"{subject_id}: expected one {kind} per patient, found {files[subject_id]} "
+                    f"and {path}; remove one, or name a folder that holds one"
+                )
+            files[subject_id] = path
+    if orphans := sorted(masks.keys() - scans.keys(), key=_natural):
+        raise FileNotFoundError(
+            f"{masks[orphans[0]]}: expected a diffusion-weighted scan for each lesion mask, "
+            f"found none for {', '.join(orphans)}"
+        )
+    if not scans:
+        raise FileNotFoundError(
+            f"{root}: expected ISLES scans (sub-…_dwi or VSD.….MR_DWI.… as .nii, .nii.gz or .mha), "
+            f"found {len(volumes)} other volumes"
+        )
+    return [Case(name, scans[name], masks.get(name)) for name in sorted(scans, key=_natural)]
+
+
+def load_case(case: Case, *, spacing: Sequence[float] | None = None) -> Scan:
+    """Load one patient's scan and lesion mask, checked against each other.
+
+    Parameters
+    ----------
+    case : Case
+        Where the files are.
+    spacing : (z, y, x) in millimetres, or None
+        Voxel size to resample to, linearly for the scan and by nearest neighbour for the mask;
+        None keeps the file's own.
+
+    Returns
+    -------
+    Scan
+        Arrays (z, y, x) in LPS, whatever the orientation in the files.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file is missing.
+    VolumeReadError
+        A file is damaged, or the scan holds NaN, infinity, one single value or no brain.
+    GeometryMismatchError
+        The mask does not lie on the scan's voxels.
+    LabelError
+        The mask holds values other than {0, 1} or {0, 255}. An empty mask is legitimate.
+    ValueError
+        The spacing is not three positive lengths.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     scan = sitk.GetImageFromArray(np.eye(4, dtype=np.float32)[np.newaxis])
+    ...     sitk.WriteImage(scan, f"{folder}/sub-1_dwi.mha")
+    ...     loaded = load_case(find_cases(folder)[0], spacing=(1, 2, 2))
+    >>> loaded.dwi.tolist(), loaded.spacing
+    ([[[0.5, 0.0], [0.0, 0.5]]], (1.0, 2.0, 2.0))
+    """
+    target = None if spacing is None else _checked_spacing(spacing)
+    image = _read_oriented(case.dwi)
+    _require_finite(image, case.dwi)
+    mask = None
+    if case.lesion is not None:
+        mask = _read_oriented(case.lesion)
+        _require_same_geometry(image, mask, case)
+        mask = _binarise(mask, case.lesion)
+        mask.CopyInformation(image)  # the header's rounding noise ends here
+    if target is not None:
+        image = _resample(image, target, sitk.sitkLinear)
+        mask = None if mask is None else _resample(mask, target, sitk.sitkNearestNeighbor)
+
+    dwi = sitk.GetArrayFromImage(image)
+    if dwi.min() == dwi.max() or dwi.max() <= 0:
+        raise VolumeReadError(
+            f"{case.dwi}: expected a brain above zero, found intensities from {dwi.min():g} "
+            f"to {dwi.max():g}"
+        )
+    return Scan(
+        subject_id=case.subject_id,
+        dwi=dwi,
+        lesion=None if mask is None else sitk.GetArrayFromImage(mask).astype(bool),
+        brain=binary_fill_holes(dwi > 0),
+        spacing=_geometry(image).spacing,
+    )
+
+
+def load_volume(
+    path: str | Path, *, volume_index: int | None = None
+) -> tuple[np.ndarray, Geometry]:
+    """Load one volume, to the last byte or not at all.
+
+    SimpleITK fills a truncated NIfTI up with whatever it finds, and turns NaN into 0, both without
+    a word. So every file's length and, where it is compressed, checksum are verified first, and
+    NIfTI values are nibabel's. An uncompressed file carries no checksum: a flipped bit there stays
+    unseen.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``.nii`` (NIfTI-1), ``.nii.gz`` or ``.mha`` file.
+    volume_index : int or None
+        Which volume of a file that holds several, counted from 0.
+
+    Returns
+    -------
+    volume : ndarray of float32, shape (z, y, x)
+        In LPS: slices inferior to superior, rows anterior to posterior, columns right to left.
+    geometry : Geometry
+        Where the voxels lie, after turning them to LPS.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    VolumeReadError
+        The file is damaged, is no volume, or holds NaN or infinity.
+    ValueError
+        The file holds several volumes and ``volume_index`` does not pick one of them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     image = sitk.GetImageFromArray(np.zeros((2, 3, 4), dtype=np.int16))
+    ...     image.SetSpacing((0.5, 0.5, 5.0))
+    ...     sitk.WriteImage(image, f"{folder}/scan.nii.gz")
+    ...     volume, geometry = load_volume(f"{folder}/scan.nii.gz")
+    >>> volume.shape, geometry.spacing
+    ((2, 3, 4), (5.0, 0.5, 0.5))
+    """
+    image = _read_oriented(path, volume_index)
+    _require_finite(image, path)
+    return sitk.GetArrayFromImage(image), _geometry(image)
+
+
+def _is_volume(path: Path, root: Path) -> bool:
+    """Tell a volume from everything else, and from what a Mac's archiver leaves beside it."""
+    parts = path.relative_to(root).parts
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    # Not is_file: a link whose target was never fetched is a missing scan, not an absent one.
+    return path.name.endswith(_SUFFIXES) and not hidden and not path.is_dir()
+
+
+def _role(path: Path) -> tuple[str, str] | None:
+    """Read from a file's name what it is, "scan" or "lesion mask", and whose."""
+    if match := _ISLES_2022.match(path.name):
+        return _KINDS[match["kind"]], match["subject"]
+    if match := _ISLES_2015.match(path.name):
+        folders = path.absolute().parents
+        return _KINDS[match["kind"]], next(f.name for f in folders if not f.name.startswith("VSD."))
+    return None
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if part.isdecimal() else part for part in parts], name
+
+
+def _read_oriented(path: str | Path, volume_index: int | None = None) -> sitk.Image:
+    """Read one 3-D volume as float32 in LPS; NaN and infinity stay what they are."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: expected a volume, found no such file")
+    if not path.name.endswith(_SUFFIXES):
+        raise VolumeReadError(f"{path}: expected a .nii, .nii.gz or .mha file")
+    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # they bypass Python, straight to stderr
+    try:
+        voxels, header = (_read_mha if path.suffix == ".mha" else _read_nifti)(path)
+        image = _as_float32(voxels, header)
+    except Exception as error:  # two readers and two decompressors, each with errors of its own
+        raise VolumeReadError(f"{path}: expected a complete volume, found: {error!r}") from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
+    return sitk.DICOMOrient(_pick_volume(image, volume_index, path), "LPS")
+
+
+def _read_nifti(path: Path) -> tuple[np.ndarray, sitk.Image]:
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        content = gzip.decompress(content)  # to the checksum at its end
+    if content[344:348] != b"n+1\0":
+        raise ValueError("no NIfTI-1 header")
+    if not (nib.Nifti1Header(content[:348], check=False)["pixdim"][1:4] > 0).all():
+        raise ValueError("a voxel size that is not positive")  # which SimpleITK reads as 1 mm
+    voxels = np.asanyarray(nib.Nifti1Image.from_bytes(content).dataobj).T
+    return voxels, sitk.ReadImage(str(path))
+
+
+def _read_mha(path: Path) -> tuple[np.ndarray, sitk.Image]:
+    header, _, content = path.read_bytes().partition(b"ElementDataFile = LOCAL\n")
+    if b"\nCompressedData = True\n" in header:
+        stream = zlib.decompressobj()
+        content = stream.decompress(content)
+        if not stream.eof:  # the checksum is its last word
+            raise ValueError("compressed voxels that end early")
+    if len(content) != (expected := _voxel_bytes(path)):
+        raise ValueError(f"{len(content)} bytes of voxels where its header asks for {expected}")
+    image = sitk.ReadImage(str(path))
+    voxels = sitk.GetArrayFromImage(image)
+    if voxels.tobytes() != content:  # SimpleITK believes a wrong CompressedDataSize
+        raise ValueError("voxels that SimpleITK reads as others")
+    return voxels, image
+
+
+def _voxel_bytes(path: Path) -> int:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    voxel = sitk.Image([1, 1], reader.GetPixelID(), reader.GetNumberOfComponents())
+    n_voxels = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+    return n_voxels * voxel.GetSizeOfPixelComponent()
+
+
+def _as_float32(voxels: np.ndarray, header: sitk.Image) -> sitk.Image:
+    kind = header.GetPixelIDTypeAsString()
+    if "vector" in kind or "complex" in kind:
+        raise ValueError(f"not one real number per voxel but a {kind}")
+    with np.errstate(over="ignore"):  # what overflows is counted with the other infinities
+        voxels = voxels.astype(np.float32).reshape(header.GetSize()[::-1])
+    image = sitk.GetImageFromArray(voxels, isVector=False)
+    image.CopyInformation(header)
+    return image
+
+
+def _pick_volume(image: sitk.Image, volume_index: int | None, path: Path) -> sitk.Image:
+    size = image.GetSize()
+    if len(size) < 3:
+        raise VolumeReadError(f"{path}: expected three axes, found size {size}")
+    n_volumes = math.prod(size[3:])
+    if volume_index is None and n_volumes == 1:
+        volume_index = 0
+    if volume_index not in range(n_volumes):
+        raise ValueError(
+            f"{path}: expected volume_index from 0 to {n_volumes - 1} to pick one of its "
+            f"{n_volumes} volumes (size {size}), found {volume_index!r}"
+        )
+    if len(size) == 3:
+        return image
+    index = np.unravel_index(int(volume_index), size[3:], order="F")
+    return sitk.Extract(
+        image,
+        [*size[:3], *(0 for _ in index)],
+        [0, 0, 0, *map(int, index)],
+        sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX,
+    )
+
+
+def _geometry(image: sitk.Image) -> Geometry:
+    fields = image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
+    return Geometry(*(field[::-1] for field in fields))
+
+
+def _require_finite(image: sitk.Image, path: str | Path) -> None:
+    voxels = sitk.GetArrayViewFromImage(image)
+    if n_bad := np.count_nonzero(~np.isfinite(voxels)):
+        raise VolumeReadError(
+            f"{path}: expected finite intensities (float32), found {n_bad} of {voxels.size} voxels "
+            "NaN or infinite"
+        )
+
+
+def _require_same_geometry(image: sitk.Image, mask: sitk.Image, case: Case) -> None:
+    expected, found = _geometry(image), _geometry(mask)
+    for name, tolerance in _TOLERANCES.items():
+        theirs, ours = getattr(found, name), getattr(expected, name)
+        if not np.allclose(theirs, ours, rtol=0, atol=tolerance):
+            raise GeometryMismatchError(
+                f"{case.lesion}: expected the {name} {ours} (z, y, x in LPS) of {case.dwi}, "
+                f"found {theirs}"
+            )
+
+
+def _binarise(mask: sitk.Image, path: Path) -> sitk.Image:
+    found = np.unique(sitk.GetArrayViewFromImage(mask)).tolist()
+    if not (set(found) <= {0, 1} or set(found) <= {0, 255}):
+        shown = ", ".join(f"{value:g}" for value in found[:5]) + (", …" if len(found) > 5 else "")
+        raise LabelError(f"{path}: expected labels 0 and 1, or 0 and 255, found {shown}")
+    return mask > 0
+
+
+def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
+    try:
+        checked = tuple(float(length) for length in spacing)
+    except (TypeError, ValueError):
+        checked = ()
+    if len(checked) != 3 or not all(0 < length < math.inf for length in checked):
+        raise ValueError(
+            f"spacing must be three positive lengths (z, y, x) in mm, found {spacing!r}"
+        )
+    return checked
+
+
+def _resample(image: sitk.Image, spacing: Sequence[float], interpolator: int) -> sitk.Image:
+    """Change the voxel size; the outer faces of the first voxels stay where they are."""
+    old, new = np.array(image.GetSpacing()), np.array(spacing[::-1])
+    size = np.maximum(1, np.rint(image.GetSize() * old / new)).astype(int).tolist()
+    origin = image.TransformContinuousIndexToPhysicalPoint(((new / old - 1) / 2).tolist())
+    return sitk.Resample(
+        image, size, sitk.Transform(), interpolator, origin, new.tolist(), image.GetDirection()
+    )
