@@ -206,7 +206,7 @@ class VAE(keras.Model):
             raise ValueError(
                 f"x must have shape (n, {', '.join(map(str, expected))}), found {x.shape}"
             )
-        return tuple(self.encoder.predict(x, batch_size=1024, verbose=0))
+        return tuple(np.concatenate(part) for part in zip(*_batches(self.encoder, x), strict=True))
 
     def decode(self, z) -> np.ndarray:
         """Decode latents, (n, latent_dim), into images: pixel probabilities or means."""
@@ -214,7 +214,7 @@ class VAE(keras.Model):
         latent_dim = self.decoder.input_shape[-1]
         if z.ndim != 2 or z.shape[1] != latent_dim:
             raise ValueError(f"z must have shape (n, {latent_dim}), found {z.shape}")
-        return self.decoder.predict(z, batch_size=1024, verbose=0)
+        return np.concatenate([images for (images,) in _batches(self.decoder, z)])
 
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
         """Decode n draws from the prior N(0, I) into new images; one seed gives one set."""
@@ -336,6 +336,18 @@ def build_conv_vae(
     pixels = layers.Conv2D(1, 3, padding="same", activation=_last_activation(likelihood))(maps)
     decoder = keras.Model(z, layers.Reshape(input_shape)(pixels), name="decoder")
     return VAE(encoder, decoder, beta=beta, likelihood=likelihood)
+
+
+def _batches(model, inputs, batch_size=1024):
+    """Yield the model's outputs as a tuple of arrays, a batch at a time.
+
+    Keras' own ``predict`` compiles a graph for every new model, and says so at length when a
+    chapter has many of them.
+    """
+    for start in range(0, max(len(inputs), 1), batch_size):
+        outputs = model(ops.convert_to_tensor(inputs[start : start + batch_size]), training=False)
+        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        yield tuple(ops.convert_to_numpy(output) for output in outputs)
 
 
 def _encoder(images, features, latent_dim) -> keras.Model:

@@ -1,0 +1,141 @@
+"""Which patients a chapter runs on, and the patches of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tqdm.auto import tqdm
+
+from helpers.data import data_folder, find_data
+from helpers.intensity import normalize_intensity
+from helpers.isles import Case, find_cases, load_case
+from helpers.patches import PatchSet, extract_patches
+from helpers.phantom import write_cohort
+
+#: Voxel size (z, y, x) in millimetres that every scan is brought to, so that a patch of 28 × 28
+#: voxels shows 28 × 28 mm of anybody's brain.
+SPACING = (5.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Patients with lesion masks, and what to call them on a page.
+
+    Attributes
+    ----------
+    name : str
+        What they are, in words a caption can use.
+    cases : list of Case
+        Labelled patients, in natural order.
+    synthetic : bool
+        Whether they were simulated.
+    """
+
+    name: str
+    cases: list[Case]
+    synthetic: bool
+
+
+def find_real_cohorts() -> list[Cohort]:
+    """List the real cohorts in the data folder, the one with most labelled patients first.
+
+    Returns
+    -------
+    list of Cohort
+        ISLES 2015 and ISLES 2022, as far as they are there.
+
+    Examples
+    --------
+    >>> [cohort.synthetic for cohort in find_real_cohorts() if cohort.synthetic]
+    []
+    """
+    cohorts = []
+    for folder, name in (("isles2015", "ISLES 2015"), ("isles2022", "ISLES 2022")):
+        if root := find_data(folder):
+            cases = [case for case in find_cases(root) if case.lesion is not None]
+            if cases:
+                cohorts.append(Cohort(name, cases, synthetic=False))
+    return sorted(cohorts, key=lambda cohort: -len(cohort.cases))
+
+
+def find_cohort(*, min_cases: int = 10) -> Cohort:
+    """Find patients to judge a method on: the largest real cohort, else the built-in one.
+
+    Parameters
+    ----------
+    min_cases : int
+        A real cohort with fewer labelled patients says too little about new ones.
+
+    Returns
+    -------
+    Cohort
+        The built-in cohort is simulated on the first call, into the data folder.
+
+    Examples
+    --------
+    >>> cohort = find_cohort()  # doctest: +SKIP
+    >>> cohort.name, len(cohort.cases)  # doctest: +SKIP
+    ('the built-in synthetic cohort', 28)
+    """
+    for cohort in find_real_cohorts():
+        if len(cohort.cases) >= min_cases:
+            return cohort
+    # A class's shared folder may hold the cohort ready-made, and may be read-only.
+    root = find_data("phantom") or data_folder() / "phantom"
+    return Cohort("the built-in synthetic cohort", write_cohort(root), synthetic=True)
+
+
+def load_patches(
+    cases: Sequence[Case],
+    patch_size: tuple[int, int] = (28, 28),
+    *,
+    min_brain_fraction: float = 0.25,
+) -> PatchSet:
+    """Load scans, normalise each within its brain, and cut them into patches of brain.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        The patients; each scan is resampled to `SPACING`.
+    patch_size : (int, int)
+        Height and width in voxels.
+    min_brain_fraction : float
+        Patches with a smaller share of brain are left out: they show mostly air.
+
+    Returns
+    -------
+    PatchSet
+        Intensities in [0, 1]; patient after patient. ``dropped_lesion_voxels`` counts lesion
+        voxels outside the grid and in patches that were left out.
+
+    Raises
+    ------
+    ValueError
+        No case was given, or whatever `helpers.isles.load_case` refuses.
+
+    Examples
+    --------
+    >>> load_patches([])
+    Traceback (most recent call last):
+    ...
+    ValueError: cases must name at least one patient, found none
+    """
+    if not cases:
+        raise ValueError("cases must name at least one patient, found none")
+    return PatchSet.concatenate(
+        _brain_patches(case, patch_size, min_brain_fraction)
+        for case in tqdm(cases, desc="scans to patches", unit="scan", leave=False)
+    )
+
+
+def _brain_patches(case, patch_size, min_brain_fraction) -> PatchSet:
+    scan = load_case(case, spacing=SPACING)
+    patches = extract_patches(
+        normalize_intensity(scan.dwi, mask=scan.brain),
+        patch_size,
+        lesion_mask=scan.lesion,
+        brain_mask=scan.brain,
+        subject_id=scan.subject_id,
+    )
+    return patches[patches.brain_fraction >= min_brain_fraction]
