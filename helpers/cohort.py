@@ -59,13 +59,15 @@ def find_real_cohorts() -> list[Cohort]:
     return sorted(cohorts, key=lambda cohort: -len(cohort.cases))
 
 
-def find_cohort(*, min_cases: int = 10) -> Cohort:
+def find_cohort(*, min_cases: int = 10, n_synthetic: int = 28) -> Cohort:
     """Find patients to judge a method on: the largest real cohort, else the built-in one.
 
     Parameters
     ----------
     min_cases : int
         A real cohort with fewer labelled patients says too little about new ones.
+    n_synthetic : int
+        Patients in the built-in cohort, if that is what is used; 28 are as many as ISLES 2015 has.
 
     Returns
     -------
@@ -83,7 +85,7 @@ def find_cohort(*, min_cases: int = 10) -> Cohort:
             return cohort
     # A class's shared folder may hold the cohort ready-made, and may be read-only.
     root = find_data("phantom") or data_folder() / "phantom"
-    return Cohort("the built-in synthetic cohort", write_cohort(root), synthetic=True)
+    return Cohort("the built-in synthetic cohort", write_cohort(root, n_synthetic), synthetic=True)
 
 
 def load_patches(

@@ -1,0 +1,93 @@
+"""Is this computer ready for the book? ``python -m helpers.check`` says so in words."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from helpers.data import find_data
+
+_LOCK = Path(__file__).resolve().parents[1] / "requirements.txt"
+_NEEDED = (
+    "jupyter-book keras tensorflow numpy scipy scikit-learn matplotlib SimpleITK nibabel nilearn"
+)
+
+
+def check() -> list[tuple[bool, str, str]]:
+    """Look at Python, packages, backend, machine and data.
+
+    Returns
+    -------
+    list of (bool, str, str)
+        For each thing: whether it is as the book needs it, what it is, and what was found, with
+        the cure where there is something to mend.
+
+    Examples
+    --------
+    >>> [name for _, name, _ in check()][:2]
+    ['Python', 'jupyter-book']
+    """
+    findings = [_python()]
+    locked = _locked_versions()
+    findings += [_package(name, locked) for name in _NEEDED.split()]
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    findings.append((True, "Keras backend", backend))
+    memory = psutil.virtual_memory().total / 2**30
+    findings.append(
+        (memory >= 4, "memory", f"{memory:.0f} GiB" + ("" if memory >= 4 else "; 4 are needed"))
+    )
+    findings.append((True, "processor cores", str(os.cpu_count())))
+    return findings + _data()
+
+
+def _python() -> tuple[bool, str, str]:
+    good = (3, 11) <= sys.version_info < (3, 14)
+    found = ".".join(map(str, sys.version_info[:3]))
+    return good, "Python", found if good else f"{found}; install Python 3.11, 3.12 or 3.13"
+
+
+def _locked_versions() -> dict[str, str]:
+    pins = (line.split(";")[0].strip() for line in _LOCK.read_text().splitlines())
+    return dict(pin.lower().split("==") for pin in pins if "==" in pin)
+
+
+def _package(name: str, locked: dict[str, str]) -> tuple[bool, str, str]:
+    wanted = locked[name.lower()]
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        found = "not installed"
+    if found == wanted:
+        return True, name, found
+    return False, name, f"{found}, the book was made with {wanted}; pip install -r requirements.txt"
+
+
+def _data() -> list[tuple[bool, str, str]]:
+    instead = {
+        "mnist.npz": "not here; it is downloaded, or small digits are used instead",
+        "isles2015": "not here; the built-in synthetic cohort is used instead",
+        "isles2022": "not here; the built-in synthetic cohort is used instead",
+        "phantom": "not simulated yet; that takes a minute, on first use",
+    }
+    return [
+        (True, f"data: {name}", "found" if find_data(name) else otherwise)
+        for name, otherwise in instead.items()
+    ]
+
+
+def main() -> int:
+    """Print the findings; return how many need mending."""
+    findings = check()
+    for good, name, found in findings:
+        print(f"{'ok ' if good else 'NO '} {name:18} {found}")
+    to_mend = sum(not good for good, _, _ in findings)
+    print("\nReady." if not to_mend else f"\n{to_mend} to mend, marked NO above.")
+    return to_mend
+
+
+if __name__ == "__main__":
+    sys.exit(main())
