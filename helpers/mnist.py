@@ -49,7 +49,7 @@ def load_mnist(digits: Sequence[int] = (0, 1), *, source: str = "auto") -> Digit
         Which digits to keep, each from 0 to 9.
     source : {"auto", "mnist", "sklearn"}
         ``"auto"`` takes ``mnist.npz`` from the data folder, else Keras' own download, else
-        scikit-learn's bundled digits (8 × 8 pixels, enlarged to 28 × 28) with a warning.
+        scikit-learn's bundled digits (8 × 8 pixels, enlarged and framed to 28 × 28) with a warning.
         ``"mnist"`` and ``"sklearn"`` insist on one.
 
     Returns
@@ -129,7 +129,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     expected = {"x_train": (60000, 28, 28), "y_train": (60000,)}
     expected |= {"x_test": (10000, 28, 28), "y_test": (10000,)}
     try:
-        with np.load(path) as archive:
+        with path.open("rb") as file, np.load(file) as archive:
             arrays = {key: archive[key] for key in _KEYS}
     except Exception as error:  # a damaged zip raises many kinds
         raise ValueError(f"{path} is not a readable MNIST archive: {error}") from error
@@ -141,9 +141,9 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _sklearn_digits() -> dict[str, np.ndarray]:
     digits = load_digits()
-    images = np.clip(
-        zoom(digits.images, (1, 3.5, 3.5), order=1, grid_mode=True, mode="nearest"), 0, 16
-    )
+    # As MNIST has it: the digit in a square of 20 × 20, with a margin of 4 around it.
+    images = zoom(digits.images, (1, 2.5, 2.5), order=1, grid_mode=True, mode="nearest")
+    images = np.pad(images.clip(0, 16), ((0, 0), (4, 4), (4, 4)))
     # The images come writer by writer: cutting in order keeps most writers on one side.
     cut = len(images) * 4 // 5
     return dict(

@@ -1,0 +1,35 @@
+"""The set-up check sees what is wrong."""
+
+import sys
+from importlib.metadata import PackageNotFoundError
+
+from helpers import check
+
+
+def findings():
+    return {name: (good, found) for good, name, found in check.check()}
+
+
+def test_the_environment_that_runs_the_tests_is_ready(capsys):
+    assert all(good for good, _ in findings().values())
+    assert check.main() == 0
+    assert "Ready." in capsys.readouterr().out
+
+
+def test_an_old_python_is_named_with_the_cure(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 9, 1))
+    good, found = findings()["Python"]
+    assert not good and found == "3.9.1; install Python 3.11, 3.12 or 3.13"
+
+
+def test_a_missing_and_a_wrong_package_are_counted(monkeypatch, capsys):
+    def version(name):
+        if name == "nibabel":
+            raise PackageNotFoundError(name)
+        return "0.0" if name == "keras" else check._locked_versions()[name.lower()]
+
+    monkeypatch.setattr(check, "version", version)
+    assert findings()["nibabel"][1].startswith("not installed")
+    assert findings()["keras"][1].startswith("0.0, the book was made with")
+    assert check.main() == 2
+    assert "2 to mend" in capsys.readouterr().out

@@ -1,0 +1,68 @@
+"""The figures show what they are given."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from helpers import plots
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_lesion_and_healthy_differ_in_hue_lightness_and_marker():
+    def lightness(colour):
+        return np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722))
+
+    assert (plots.COLOURS[0], plots.COLOURS[1]) == ("#0072B2", "#D55E00")
+    assert abs(lightness(plots.BLUE) - lightness(plots.RED)) > 0.03
+    assert len(set(plots.MARKERS)) == len(plots.MARKERS)
+
+
+def test_the_rare_class_is_drawn_last_and_the_legend_keeps_its_order():
+    classes = np.array([0] + [1] * 9)
+    axes = plots.scatter_by_class(np.random.default_rng(0).random((10, 2)), classes, ["a", "b"])
+    assert [c.get_label() for c in axes.collections] == ["b", "a"]
+    assert [len(c.get_offsets()) for c in axes.collections] == [9, 1]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_the_decoded_plane_puts_small_values_lower_left():
+    images = np.zeros((2, 2, 3, 3))
+    images[0, 0] = 1  # decoded from the smallest z_1 and z_2
+    axes = plots.decoded_plane(images, np.array([-1.0, 1.0]))
+    picture = axes.images[0]
+    assert picture.get_extent() == [-2, 2, -2, 2]
+    canvas = picture.get_array()
+    assert canvas[3:, :3].all() and canvas.sum() == 9
+
+
+def test_a_slice_without_lesion_gets_no_outline_and_one_with_it_does():
+    lesion = np.zeros((56, 56), bool)
+    assert not plots.show_slice(np.ones((56, 56)), lesion=lesion).collections
+    lesion[10:20, 10:20] = True
+    assert plots.show_slice(np.ones((56, 56)), lesion=lesion).collections
+
+
+def test_the_grid_has_a_line_at_each_patch_edge():
+    axes = plots.show_slice(np.ones((60, 90)), patch_size=(28, 28))
+    assert len(axes.lines) == (2 + 1) + (3 + 1)
+    assert max(line.get_xdata()[0] for line in axes.lines) == 3 * 28 - 0.5
+
+
+def test_an_image_grid_shows_every_image_once():
+    images = np.random.default_rng(0).random((7, 5, 5))
+    figure = plots.image_grid(images, columns=3, titles=list("abcdefg"), row_labels=["x", "y"])
+    assert len(figure.axes) == 7
+    for axis, image, title in zip(figure.axes, images, "abcdefg", strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), image)
+        assert axis.get_title() == title
+    assert [axis.get_ylabel() for axis in figure.axes][::3] == ["x", "y", ""]
