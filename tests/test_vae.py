@@ -131,7 +131,7 @@ def gradients(loss_of, variables):
 def test_gradients_pass_through_the_sample():
     sampling = Sampling()
     start = array(sampling.seed_generator.state).copy()
-    target = np.array([[0.5, -1.0, 2.0]], np.float32)
+    target = keras.ops.convert_to_tensor(np.array([[0.5, -1.0, 2.0]], np.float32))
 
     def loss_of(mean, log_var):
         sampling.seed_generator.state.assign(start)  # the same noise every time
