@@ -98,6 +98,8 @@ def scatter_by_class(
 ) -> Axes:
     """Scatter points in the plane, one colour and one marker a class.
 
+    A class with less than a tenth of the points is drawn last and larger, so that it can be seen.
+
     Parameters
     ----------
     points : ndarray, shape (n, 2)
@@ -124,19 +126,23 @@ def scatter_by_class(
     ['digit 0', 'digit 1']
     """
     ax = ax or plt.subplots(figsize=(5, 4.2))[1]
-    # The rarer class is drawn last, so that it is not buried.
     for index in sorted(range(len(names)), key=lambda i: -np.sum(classes == i)):
         chosen = points[classes == index]
-        style = {"s": size, "c": COLOURS[index], "marker": MARKERS[index], "linewidths": 0}
-        ax.scatter(*chosen.T, alpha=0.6, label=names[index], **style)
+        rare = len(chosen) < 0.1 * len(points)
+        ax.scatter(
+            *chosen.T,
+            s=4 * size if rare else size,
+            alpha=1.0 if rare else 0.6,
+            color=COLOURS[index],
+            marker=MARKERS[index],
+            linewidths=0,
+            label=names[index],
+        )
     handles, labels = ax.get_legend_handles_labels()
     order = np.argsort([list(names).index(label) for label in labels])
-    ax.legend(
-        [handles[i] for i in order],
-        [labels[i] for i in order],
-        markerscale=np.sqrt(30 / size),
-        loc="best",
-    )
+    legend = ax.legend([handles[i] for i in order], [labels[i] for i in order], loc="best")
+    for handle in legend.legend_handles:
+        handle.set(sizes=[30], alpha=1)
     ax.set(xlabel=axis_names[0], ylabel=axis_names[1])
     return ax
 

@@ -95,6 +95,13 @@ def test_no_result_is_typed(path):
 
 
 @each_notebook
+def test_no_line_of_code_has_to_be_scrolled(path):
+    for cell in cells(path, "code"):
+        if "remove-cell" not in cell.metadata.get("tags", []):
+            assert max(map(len, cell.source.splitlines())) <= 80, cell.source
+
+
+@each_notebook
 def test_every_chapter_shows_its_minutes_and_asks_a_question(path):
     text = cells(path, "markdown")[0].source
     assert "{glue:text}`minutes:.1f`" in text

@@ -28,10 +28,12 @@ def test_lesion_and_healthy_differ_in_hue_lightness_and_marker():
 
 
 def test_the_rare_class_is_drawn_last_and_the_legend_keeps_its_order():
-    classes = np.array([0] + [1] * 9)
-    axes = plots.scatter_by_class(np.random.default_rng(0).random((10, 2)), classes, ["a", "b"])
-    assert [c.get_label() for c in axes.collections] == ["b", "a"]
-    assert [len(c.get_offsets()) for c in axes.collections] == [9, 1]
+    classes = np.array([0] + [1] * 19)
+    axes = plots.scatter_by_class(np.random.default_rng(0).random((20, 2)), classes, ["a", "b"])
+    common, rare = axes.collections
+    assert (common.get_label(), rare.get_label()) == ("b", "a")
+    assert (len(common.get_offsets()), len(rare.get_offsets())) == (19, 1)
+    assert rare.get_sizes()[0] > common.get_sizes()[0]
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["a", "b"]
 
 
