@@ -98,7 +98,7 @@ def test_no_result_is_typed(path):
 def test_no_line_of_code_has_to_be_scrolled(path):
     for cell in cells(path, "code"):
         if "remove-cell" not in cell.metadata.get("tags", []):
-            assert max(map(len, cell.source.splitlines())) <= 80, cell.source
+            assert max(map(len, cell.source.splitlines())) <= 78, cell.source
 
 
 @each_notebook
