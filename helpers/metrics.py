@@ -42,6 +42,8 @@ def recall_at_purity(is_lesion, score, purity: float = 0.95) -> float:
     0.6666666666666666
     """
     is_lesion, score = _checked(is_lesion, score)
+    if score.ndim != 1:
+        raise ValueError(f"score must be one-dimensional, found shape {score.shape}")
     if not 0 < purity <= 1:
         raise ValueError(f"purity must lie in (0, 1], found {purity!r}")
     precision, recall, _ = precision_recall_curve(is_lesion, score)
@@ -108,8 +110,8 @@ def patient_bootstrap(
         ``metric(is_lesion, score)`` to a number; ``sklearn.metrics.roc_auc_score``, say.
     is_lesion : array of bool, shape (n,)
         Which patches are lesion; both kinds must occur.
-    score : array of float, shape (n,)
-        Higher means more like a lesion.
+    score : array of float, shape (n,) or (n, k)
+        Higher means more like a lesion; several columns if the metric compares scores.
     subject_ids : array of str, shape (n,)
         The patient of each patch; at least two patients.
     n_resamples : int
@@ -167,9 +169,9 @@ def patient_bootstrap(
 
 def _checked(is_lesion, score) -> tuple[np.ndarray, np.ndarray]:
     is_lesion, score = np.asarray(is_lesion).astype(bool), np.asarray(score, dtype=float)
-    if is_lesion.ndim != 1 or is_lesion.shape != score.shape:
+    if is_lesion.ndim != 1 or is_lesion.shape != score.shape[:1]:
         raise ValueError(
-            "is_lesion and score must be one-dimensional and equally long, found shapes "
+            "is_lesion must be one-dimensional and as long as score, found shapes "
             f"{is_lesion.shape} and {score.shape}"
         )
     if not np.isfinite(score).all():

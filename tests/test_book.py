@@ -181,6 +181,9 @@ def executed(path):
     return found
 
 
+NOTICE = "MNIST was neither found nor downloaded"  # meant for the reader, where it appears
+
+
 @each_notebook
 def test_no_warning_or_error_is_on_the_page(executed):
     for cell in cells(executed, "code"):
@@ -188,6 +191,8 @@ def test_no_warning_or_error_is_on_the_page(executed):
             continue
         for output in cell.outputs:
             assert output.output_type != "error", cell.source
+            if NOTICE in output.get("text", ""):
+                continue
             assert output.get("name") != "stderr", output.text
             assert "warning" not in output.get("text", "").lower(), output.text
 

@@ -75,6 +75,19 @@ def test_bootstrap_draws_patients_not_patches():
     assert once[1] - once[0] > 0.2
 
 
+def test_bootstrap_compares_two_scores_on_the_same_patients():
+    # The second score is the first, turned round: their AUROC adds up to 1 in every draw.
+    rng = np.random.default_rng(0)
+    is_lesion, score = np.tile([True, False], 20), rng.normal(size=40)
+
+    def total(is_lesion, scores):
+        return sum(roc_auc_score(is_lesion, column) for column in scores.T)
+
+    both = np.column_stack([score, -score])
+    low, high = patient_bootstrap(total, is_lesion, both, np.repeat(np.arange(20), 2))
+    assert low == pytest.approx(1) and high == pytest.approx(1)
+
+
 def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
     # Two Gaussians with unit variance whose means lie one apart, one patch a patient.
     def difference(is_lesion, score):
@@ -96,6 +109,7 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
     [
         (lambda: recall_at_purity([False, False], [1, 2]), "at least one lesion patch, found none"),
         (lambda: recall_at_purity([True], [1, 2]), r"shapes \(1,\) and \(2,\)"),
+        (lambda: recall_at_purity([True], [[1, 2]]), r"one-dimensional, found shape \(1, 2\)"),
         (lambda: recall_at_purity([True], [np.nan]), "1 values that are not finite"),
         (lambda: recall_at_purity([True], [1], purity=0), r"\(0, 1\], found 0"),
         (lambda: cluster_accuracy([], []), "not empty"),
