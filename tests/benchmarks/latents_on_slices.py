@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import binary_fill_holes
 from sklearn.decomposition import PCA
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
@@ -27,7 +27,12 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from helpers.hemispheres import mirror, mirror_excess, scale_to_mode, smooth_in_brain
+from helpers.hemispheres import (
+    mirror_excess,
+    scale_to_mode,
+    smooth_in_brain,
+    unexplained_brightness,
+)
 from helpers.intensity import normalize_intensity
 from helpers.metrics import patient_bootstrap, recall_at_purity
 from helpers.patches import extract_patches
@@ -72,19 +77,21 @@ def _features(image, lesion, subject) -> dict[str, np.ndarray]:
 
     plain = normalize_intensity(image, mask=brain)
     scaled = scale_to_mode(image, brain)
-    both = brain & mirror(brain)
-    asymmetry = smooth_in_brain(scaled, brain, 3) - mirror(smooth_in_brain(scaled, brain, 3))
+    unexplained = unexplained_brightness(scaled, brain)
     maps = {
         "plain": plain,
         "excess of plain": mirror_excess(plain, brain),
         "intensity": scaled,
         "intensity, 1.5 mm": smooth_in_brain(scaled, brain, 1.5),
-        "intensity, 4 mm": smooth_in_brain(scaled, brain, 4),
+        "intensity, 5 mm": smooth_in_brain(scaled, brain, 5),
         "excess, 1.5 mm": mirror_excess(scaled, brain, 1.5),
-        "excess, 4 mm": mirror_excess(scaled, brain, 4),
-        "asymmetry, 6 mm": smooth_in_brain(np.where(both, asymmetry, 0), brain, 6),
-        "local contrast": scaled - smooth_in_brain(scaled, brain, 8),
-        "largest excess": np.maximum(mirror_excess(scaled, brain, 2), 0),
+        "excess, 5 mm": mirror_excess(scaled, brain, 5),
+        "unexplained, 1.5 mm": unexplained_brightness(scaled, brain, 1.5, reach=3),
+        "unexplained, 3 mm": unexplained,
+        "unexplained, 5 mm": unexplained_brightness(scaled, brain, 5),
+        # What lies around a patch: strokes are larger than noise.
+        "around, 8 mm": smooth_in_brain(np.maximum(unexplained, 0), brain, 8),
+        "around, 16 mm": smooth_in_brain(np.maximum(unexplained, 0), brain, 16),
     }
     cut = {
         name: extract_patches(array, lesion_mask=lesion, brain_mask=brain, subject_id=subject)
@@ -100,6 +107,9 @@ def _features(image, lesion, subject) -> dict[str, np.ndarray]:
         values = np.where(in_brain, pixels[name], np.nan).reshape(kept.sum(), -1)
         return np.nanquantile(values, shares, axis=1).T.astype(np.float32)
 
+    def mean(name):
+        return np.sum(np.maximum(pixels[name], 0) * in_brain, axis=(1, 2)) / in_brain.sum((1, 2))
+
     used = [name for name in maps if name not in ("plain", "excess of plain")]
     return {
         "lesion_fraction": first.lesion_fraction[kept],
@@ -107,8 +117,10 @@ def _features(image, lesion, subject) -> dict[str, np.ndarray]:
         "pixels": pixels["plain"].reshape(kept.sum(), -1),
         "one number: 95th percentile": inside("plain", [0.95])[:, 0],
         "one number: mirror excess": inside("excess of plain", [0.95])[:, 0],
-        "one number: scaled mirror excess": inside("excess, 1.5 mm", [0.95])[:, 0],
-        "quantiles": np.hstack([inside(name, QUANTILES) for name in used]),
+        "one number: unexplained brightness": mean("unexplained, 3 mm"),
+        "one number: the same, and around": mean("around, 16 mm"),
+        # The inverse hyperbolic sine tames the bright tail and keeps the sign.
+        "quantiles": np.arcsinh(4 * np.hstack([inside(name, QUANTILES) for name in used])),
     }
 
 
@@ -141,13 +153,16 @@ def representations(train, *, epochs, seed):
 
 
 def readouts(codes, is_lesion, seed):
-    """Fit three ways to turn a code into a score; yield name and function."""
+    """Fit four ways to turn a code into a score; yield name and function."""
     line = make_pipeline(StandardScaler(), LogisticRegression()).fit(codes, is_lesion)
     yield "line", lambda z: line.predict_proba(z)[:, 1]
     trees = HistGradientBoostingClassifier(
         max_iter=150, learning_rate=0.06, max_leaf_nodes=15, random_state=seed
     ).fit(codes, is_lesion)
     yield "trees", lambda z: trees.predict_proba(z)[:, 1]
+    forest = ExtraTreesClassifier(300, min_samples_leaf=20, n_jobs=-1, random_state=seed)
+    forest.fit(codes, is_lesion)
+    yield "forest", lambda z: forest.predict_proba(z)[:, 1]
     mixture = GaussianMixture(10, n_init=2, reg_covar=1e-4, random_state=seed).fit(codes)
     owner = mixture.predict(codes)
     share = np.array([is_lesion[owner == k].mean() if (owner == k).any() else 0 for k in range(10)])
