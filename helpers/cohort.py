@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from helpers.data import data_folder, find_data
@@ -108,8 +109,8 @@ def load_patches(
     Returns
     -------
     PatchSet
-        Intensities in [0, 1]; patient after patient. ``dropped_lesion_voxels`` counts lesion
-        voxels outside the grid and in patches that were left out.
+        Intensities in [0, 1]; patient after patient. ``dropped_lesion_voxels`` and
+        ``dropped_brain_voxels`` count what lies outside the grid or in patches left out.
 
     Raises
     ------
@@ -140,4 +141,14 @@ def _brain_patches(case, patch_size, min_brain_fraction) -> PatchSet:
         brain_mask=scan.brain,
         subject_id=scan.subject_id,
     )
-    return patches[patches.brain_fraction >= min_brain_fraction]
+    kept = patches.brain_fraction >= min_brain_fraction
+    left_out, n_voxels = patches[~kept], patch_size[0] * patch_size[1]
+
+    def voxels(fraction):
+        return round(float(np.nansum(fraction, dtype=float)) * n_voxels)
+
+    return replace(
+        patches[kept],
+        dropped_lesion_voxels=patches.dropped_lesion_voxels + voxels(left_out.lesion_fraction),
+        dropped_brain_voxels=patches.dropped_brain_voxels + voxels(left_out.brain_fraction),
+    )

@@ -88,3 +88,19 @@ def test_patches_of_air_are_left_out(tmp_path):
     sitk.WriteImage(emptied, str(case.dwi))
     assert set(load_patches([case]).locations[:, 2]) == {0}
     assert set(load_patches([case], min_brain_fraction=0.1).locations[:, 2]) == {0, 28}
+
+
+def test_lesion_in_patches_that_are_left_out_is_counted(tmp_path):
+    (case,) = write_scans(tmp_path, 1, size=(60, 56, 3))
+    image = sitk.ReadImage(str(case.dwi))
+    array = sitk.GetArrayFromImage(image)
+    array[:, :, :28] = 0
+    array[:, :, :5] = 1  # under a quarter of the patches that hold the lesion
+    emptied = sitk.GetImageFromArray(array)
+    emptied.CopyInformation(image)
+    sitk.WriteImage(emptied, str(case.dwi))
+    patches = load_patches([case])
+    assert (patches.lesion_fraction == 0).all()
+    assert patches.dropped_lesion_voxels == 70
+    assert patches.dropped_brain_voxels == 3 * 56 * (5 + 4)  # the rim, and the dropped margin
+    assert load_patches([case], min_brain_fraction=0.1).dropped_lesion_voxels == 0

@@ -101,7 +101,7 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
             difference, is_lesion, score, np.arange(60), n_resamples=200, seed=seed
         )
         hits += low <= 1 <= high
-    assert 88 <= hits <= 100
+    assert 88 <= hits <= 99  # an interval that always covers is too wide
 
 
 @pytest.mark.parametrize(
