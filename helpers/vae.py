@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from sklearn.mixture import GaussianMixture
 
 from helpers.quiet import quiet_stderr
 
@@ -16,7 +17,7 @@ with quiet_stderr():
     import keras
     from keras import layers, ops
 
-LIKELIHOODS = ("bernoulli", "gaussian")
+LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian")
 
 
 def kl_divergence(z_mean, z_log_var):
@@ -47,7 +48,51 @@ def kl_divergence(z_mean, z_log_var):
     return 0.5 * ops.sum(ops.exp(z_log_var) + ops.square(z_mean) - 1.0 - z_log_var, axis=-1)
 
 
-def reconstruction_loss(x, decoded, likelihood="bernoulli"):
+def kl_to_mixture(z_mean, z_log_var, log_weights, means, log_vars):
+    """Least upper bound of the KL divergence from the encoder's Gaussian to a mixture, in nats.
+
+    The divergence to a mixture has no closed form. This bound weighs the divergence to each
+    component by how much the point belongs there, and is exact for one component.
+
+    Parameters
+    ----------
+    z_mean, z_log_var : tensors of float, shape (batch, latent_dim)
+        As for `kl_divergence`.
+    log_weights : tensor of float, shape (components,)
+        Logarithms of the mixture's weights, which sum to 1.
+    means, log_vars : tensors of float, shape (components, latent_dim)
+        Centre and log-variance of each component.
+
+    Returns
+    -------
+    bound : tensor of float, shape (batch,)
+        ``-log Σ weight · exp(-KL to the component)``.
+    belongs : tensor of float, shape (batch, components)
+        How much each point belongs to each component; rows sum to 1.
+
+    References
+    ----------
+    Hershey and Olsen (2007), Approximating the Kullback Leibler divergence between Gaussian
+    mixture models, ICASSP, equation 18 for one Gaussian against a mixture.
+    Jiang et al. (2017), Variational deep embedding, IJCAI, equation 16.
+
+    Examples
+    --------
+    >>> one = np.zeros((1, 2))
+    >>> bound, _ = kl_to_mixture(one + 1, one, np.zeros(1), one, one)
+    >>> float(bound[0]) == float(kl_divergence(one + 1, one)[0])
+    True
+    """
+    z_mean, z_log_var = ops.convert_to_tensor(z_mean), ops.convert_to_tensor(z_log_var)
+    off = z_mean[:, None] - means
+    ratio = ops.exp(z_log_var[:, None] - log_vars)
+    distance = ops.square(off) * ops.exp(-log_vars)
+    kl = 0.5 * ops.sum(ratio + distance - 1.0 + log_vars - z_log_var[:, None], axis=-1)
+    bound = -ops.logsumexp(log_weights - kl, axis=-1)
+    return bound, ops.exp(log_weights - kl + bound[:, None])
+
+
+def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
     """Negative log-likelihood of the images under the decoder, −log P(x|z), in nats.
 
     Parameters
@@ -56,9 +101,13 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli"):
         Images; in [0, 1] for ``"bernoulli"``.
     decoded : tensor of float, shape of x
         What the decoder returned: each pixel's probability, or its mean.
-    likelihood : {"bernoulli", "gaussian"}
-        ``"bernoulli"`` is the cross-entropy; ``"gaussian"`` has variance 1 and keeps its
-        constant, ½·log 2π a pixel.
+    likelihood : {"bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian"}
+        ``"bernoulli"`` is the cross-entropy, a likelihood of zeros and ones only;
+        ``"continuous_bernoulli"`` adds what makes it one on all of [0, 1]; the Gaussians keep
+        their constant, ½·log 2π a pixel.
+    log_var : tensor of float
+        Logarithm of the Gaussians' variance, one for all pixels; a `VAE` learns it if the
+        likelihood says so, and leaves it at 0 otherwise.
 
     Returns
     -------
@@ -73,6 +122,9 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli"):
     References
     ----------
     Kingma and Welling (2013), Auto-encoding variational Bayes, arXiv:1312.6114, appendix C.
+    Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli, NeurIPS, equation 5.
+    Rybkin, Daniilidis and Levine (2021), Simple and effective VAE training with calibrated
+    decoders, ICML: the learned variance.
 
     Examples
     --------
@@ -87,11 +139,23 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli"):
         raise ValueError(f"x has shape {tuple(x.shape)}, decoded has {tuple(decoded.shape)}")
     if likelihood == "bernoulli":
         per_pixel = ops.binary_crossentropy(x, decoded)
-    elif likelihood == "gaussian":
-        per_pixel = 0.5 * ops.square(x - decoded) + 0.5 * math.log(2 * math.pi)
+    elif likelihood == "continuous_bernoulli":
+        per_pixel = ops.binary_crossentropy(x, decoded) - _log_normaliser(decoded)
+    elif likelihood in ("gaussian", "learned_gaussian"):
+        squared = ops.square(x - decoded) * ops.exp(-log_var)
+        per_pixel = 0.5 * (squared + log_var + math.log(2 * math.pi))
     else:
         raise ValueError(f"likelihood must be one of {LIKELIHOODS}, found {likelihood!r}")
     return ops.sum(per_pixel, axis=tuple(range(1, len(x.shape))))
+
+
+def _log_normaliser(probability):
+    """Log of 2 artanh(1 - 2p) / (1 - 2p), which is 0/0 at one half: there, its power series."""
+    off = 1.0 - 2.0 * ops.clip(probability, 1e-6, 1 - 1e-6)
+    near = ops.abs(off) < 0.02
+    away = ops.where(near, 0.5, off)  # a place where value and gradient are harmless
+    exact = ops.log((ops.log1p(away) - ops.log1p(-away)) / away)
+    return ops.where(near, math.log(2) + ops.square(off) / 3, exact)
 
 
 @keras.saving.register_keras_serializable("vae_book")
@@ -138,19 +202,25 @@ class VAE(keras.Model):
         z, (batch, latent_dim), to pixel probabilities or means in the shape of the images.
     beta : float
         Weight of the KL term; 1 gives the evidence lower bound, more is a beta-VAE.
-    likelihood : {"bernoulli", "gaussian"}
+    likelihood : {"bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian"}
         See `reconstruction_loss`.
+    components : int
+        Gaussians in the prior. One is N(0, I); with more, their weights, centres and variances
+        are learned, starting where `initialise_prior` puts them, and `belonging` tells which of
+        them an image belongs to.
 
     Raises
     ------
     ValueError
-        For a negative beta, an unknown likelihood, or a decoder that does not fit the encoder.
+        For a negative beta, an unknown likelihood, a decoder that does not fit the encoder, or
+        less than one component.
 
     References
     ----------
     Kingma and Welling (2013), Auto-encoding variational Bayes, arXiv:1312.6114.
     Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation, arXiv:1401.4082.
     Higgins et al. (2017), beta-VAE, ICLR.
+    Jiang et al. (2017), Variational deep embedding, IJCAI: the mixture prior.
 
     Examples
     --------
@@ -164,7 +234,9 @@ class VAE(keras.Model):
     ((10, 2), (10, 4, 4), (3, 4, 4))
     """
 
-    def __init__(self, encoder, decoder, *, beta=1.0, likelihood="bernoulli", **kwargs):
+    def __init__(
+        self, encoder, decoder, *, beta=1.0, likelihood="bernoulli", components=1, **kwargs
+    ):
         super().__init__(**kwargs)
         if not (np.isfinite(beta) and beta >= 0):
             raise ValueError(f"beta must be zero or more, found {beta!r}")
@@ -175,11 +247,25 @@ class VAE(keras.Model):
                 f"the encoder takes {encoder.input_shape}, the decoder returns "
                 f"{decoder.output_shape}: they must have one shape"
             )
+        if isinstance(components, bool) or not isinstance(components, int) or components < 1:
+            raise ValueError(f"components must be a whole number from 1, found {components!r}")
         self.encoder = encoder
         self.decoder = decoder
         self.beta = float(beta)
         self.likelihood = likelihood
+        self.components = components
         self.sampling = Sampling()
+        shape = (components, decoder.input_shape[-1])
+        learned = {"initializer": "zeros", "trainable": components > 1}
+        self.prior_logits = self.add_weight(shape=shape[:1], name="prior_logits", **learned)
+        self.prior_means = self.add_weight(shape=shape, name="prior_means", **learned)
+        self.prior_log_vars = self.add_weight(shape=shape, name="prior_log_vars", **learned)
+        self.log_var = self.add_weight(
+            shape=(),
+            initializer="zeros",
+            trainable=self.likelihood == "learned_gaussian",
+            name="log_var",
+        )
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_loss")
         self.kl_tracker = keras.metrics.Mean(name="kl_loss")
         self.built = True  # encoder and decoder are; there is nothing else to build
@@ -192,11 +278,35 @@ class VAE(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean over the batch of reconstruction + beta · KL; Keras calls this."""
-        reconstruction = reconstruction_loss(x, y_pred["decoded"], self.likelihood)
-        kl = kl_divergence(y_pred["z_mean"], y_pred["z_log_var"])
+        decoded, log_var = y_pred["decoded"], ops.convert_to_tensor(self.log_var)
+        reconstruction = reconstruction_loss(x, decoded, self.likelihood, log_var)
+        kl, _ = self._kl_to_prior(y_pred["z_mean"], y_pred["z_log_var"])
         self.reconstruction_tracker.update_state(reconstruction)
         self.kl_tracker.update_state(kl)
         return ops.mean(reconstruction + self.beta * kl)
+
+    def _kl_to_prior(self, z_mean, z_log_var):
+        log_weights = self.prior_logits - ops.logsumexp(self.prior_logits)
+        return kl_to_mixture(z_mean, z_log_var, log_weights, self.prior_means, self.prior_log_vars)
+
+    def initialise_prior(self, x, *, seed: int = 0) -> None:
+        """Put the prior's components where a Gaussian mixture finds clusters among the codes.
+
+        Training a mixture prior from scratch leaves most of its components empty; so train the
+        VAE for a few epochs, call this, and train on.
+        """
+        codes = self.encode(x)[0]
+        mixture = GaussianMixture(
+            self.components, covariance_type="diag", reg_covar=1e-3, n_init=3, random_state=seed
+        ).fit(codes)
+        self.prior_logits.assign(np.log(mixture.weights_))
+        self.prior_means.assign(mixture.means_)
+        self.prior_log_vars.assign(np.log(mixture.covariances_))
+
+    def belonging(self, x) -> np.ndarray:
+        """Tell how much each image belongs to each component of the prior: (n, components)."""
+        _, belongs = self._kl_to_prior(*self.encode(x))
+        return ops.convert_to_numpy(belongs)
 
     def encode(self, x) -> tuple[np.ndarray, np.ndarray]:
         """Encode images into arrays ``(z_mean, z_log_var)``, each (n, latent_dim) float32."""
@@ -217,8 +327,14 @@ class VAE(keras.Model):
         return np.concatenate([images for (images,) in _batches(self.decoder, z)])
 
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
-        """Decode n draws from the prior N(0, I) into new images; one seed gives one set."""
-        noise = np.random.default_rng(seed).standard_normal((n, self.decoder.input_shape[-1]))
+        """Decode n draws from the prior into new images; one seed gives one set."""
+        rng = np.random.default_rng(seed)
+        noise = rng.standard_normal((n, self.decoder.input_shape[-1]))
+        if self.components > 1:
+            weights = ops.convert_to_numpy(ops.softmax(self.prior_logits)).astype(float)
+            drawn = rng.choice(self.components, size=n, p=weights / weights.sum())
+            spread = np.exp(0.5 * ops.convert_to_numpy(self.prior_log_vars))
+            noise = ops.convert_to_numpy(self.prior_means)[drawn] + spread[drawn] * noise
         return self.decode(noise.astype(np.float32))
 
     def get_config(self):
@@ -228,6 +344,7 @@ class VAE(keras.Model):
             "decoder": keras.saving.serialize_keras_object(self.decoder),
             "beta": self.beta,
             "likelihood": self.likelihood,
+            "components": self.components,
         }
 
     @classmethod
@@ -246,6 +363,7 @@ def build_dense_vae(
     hidden_units: int = 256,
     beta: float = 1.0,
     likelihood: str = "bernoulli",
+    components: int = 1,
 ) -> VAE:
     """Build the classic fully connected VAE: pixels–256–z–256–pixels, as in the 2016 example.
 
@@ -257,8 +375,8 @@ def build_dense_vae(
         Shape of one image.
     hidden_units : int
         Width of the one hidden layer on each side.
-    beta, likelihood
-        See `VAE`. With ``"bernoulli"`` the decoder ends in a sigmoid.
+    beta, likelihood, components
+        See `VAE`. With a Bernoulli likelihood the decoder ends in a sigmoid.
 
     Returns
     -------
@@ -279,7 +397,7 @@ def build_dense_vae(
     hidden = layers.Dense(hidden_units, activation="relu")(z)
     pixels = layers.Dense(math.prod(input_shape), activation=_last_activation(likelihood))(hidden)
     decoder = keras.Model(z, layers.Reshape(input_shape)(pixels), name="decoder")
-    return VAE(encoder, decoder, beta=beta, likelihood=likelihood)
+    return VAE(encoder, decoder, beta=beta, likelihood=likelihood, components=components)
 
 
 def build_conv_vae(
@@ -289,6 +407,7 @@ def build_conv_vae(
     filters: int = 32,
     beta: float = 1.0,
     likelihood: str = "bernoulli",
+    components: int = 1,
 ) -> VAE:
     """Build a convolutional VAE: two strided convolutions down to z, their mirror image back.
 
@@ -300,7 +419,7 @@ def build_conv_vae(
         Rows and columns of one image, each a multiple of 4.
     filters : int
         Filters of the first convolution; the second has twice as many.
-    beta, likelihood
+    beta, likelihood, components
         See `VAE`.
 
     Returns
@@ -335,7 +454,7 @@ def build_conv_vae(
     maps = layers.Conv2DTranspose(filters, **step)(maps)
     pixels = layers.Conv2D(1, 3, padding="same", activation=_last_activation(likelihood))(maps)
     decoder = keras.Model(z, layers.Reshape(input_shape)(pixels), name="decoder")
-    return VAE(encoder, decoder, beta=beta, likelihood=likelihood)
+    return VAE(encoder, decoder, beta=beta, likelihood=likelihood, components=components)
 
 
 def _batches(model, inputs, batch_size=1024):
@@ -357,4 +476,4 @@ def _encoder(images, features, latent_dim) -> keras.Model:
 
 
 def _last_activation(likelihood) -> str:
-    return "sigmoid" if likelihood == "bernoulli" else "linear"
+    return "sigmoid" if likelihood.endswith("bernoulli") else "linear"

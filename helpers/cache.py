@@ -1,0 +1,89 @@
+"""Results that took long, kept in the data folder under the hash of what they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import joblib
+
+from helpers.data import data_folder
+
+PACKAGES = ("keras", "numpy", "scikit-learn", "scipy", "SimpleITK", "tensorflow")
+
+
+def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None) -> Any:
+    """Return ``compute(*arguments)``, computed once for the same code and the same data.
+
+    The result is kept in ``cache/`` in the data folder. The name of its file is a hash of the
+    function's source, the source of all helpers, the versions of the packages that compute, and
+    the arguments; if any of them changes, the result is computed anew. The folder can be deleted
+    at any time.
+
+    Parameters
+    ----------
+    compute : callable
+        A named function whose result follows from its source, the helpers and its arguments: not
+        from variables of the notebook around it.
+    *arguments
+        Anything `joblib.hash` takes: arrays, strings, numbers, dataclasses.
+    depends_on : optional
+        What to hash in place of the arguments; the content of a file, say, in place of its path.
+
+    Returns
+    -------
+    Anything
+        What `compute` returned, now or earlier.
+
+    Examples
+    --------
+    >>> import tempfile, unittest.mock
+    >>> def slow(x):
+    ...     return x + 1
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with unittest.mock.patch("helpers.cache.data_folder", lambda: Path(folder)):
+    ...         cached(slow, 1), cached(slow, 1)
+    (2, 2)
+    """
+    what = arguments if depends_on is None else depends_on
+    key = joblib.hash((inspect.getsource(compute), _code(), what))
+    path = data_folder() / "cache" / f"{compute.__name__}-{key}.joblib"
+    if path.exists():
+        return joblib.load(path)
+    result = compute(*arguments)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"._{os.getpid()}_{path.name}")
+    try:
+        joblib.dump(result, temporary, compress=3)
+        os.replace(temporary, path)  # whole or not at all
+    finally:
+        temporary.unlink(missing_ok=True)
+    return result
+
+
+def file_hash(*paths: Path | None) -> str:
+    """Hash the content of files, in order; None stands for a file that there is not.
+
+    Examples
+    --------
+    >>> file_hash(None) == file_hash(None, None)
+    False
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(b"none" if path is None else hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Hash of all helpers and of the versions of what they compute with."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    versions = [f"{package} {version(package)}" for package in PACKAGES]
+    return file_hash(*sources) + joblib.hash(versions)
