@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from joblib import Parallel, delayed
+from sklearn.model_selection import GroupKFold
 from tqdm.auto import tqdm
 
+from helpers.cache import cached, file_hash
 from helpers.data import data_folder, find_data
+from helpers.descriptors import Descriptors, describe
 from helpers.intensity import normalize_intensity
-from helpers.isles import Case, find_cases, load_case
+from helpers.isles import Case, Scan, find_cases, load_case
 from helpers.patches import PatchSet, extract_patches
 from helpers.phantom import write_cohort
 
@@ -127,13 +131,27 @@ def load_patches(
     if not cases:
         raise ValueError("cases must name at least one patient, found none")
     return PatchSet.concatenate(
-        _brain_patches(case, patch_size, min_brain_fraction)
+        brain_patches(
+            load_case(case, spacing=SPACING), patch_size, min_brain_fraction=min_brain_fraction
+        )
         for case in tqdm(cases, desc="scans to patches", unit="scan", leave=False)
     )
 
 
-def _brain_patches(case, patch_size, min_brain_fraction) -> PatchSet:
-    scan = load_case(case, spacing=SPACING)
+def brain_patches(
+    scan: Scan, patch_size: tuple[int, int] = (28, 28), *, min_brain_fraction: float = 0.25
+) -> PatchSet:
+    """Normalise one scan within its brain and cut it into patches of brain.
+
+    Parameters and result are those of `load_patches`, for a scan in the spacing `SPACING`.
+
+    Examples
+    --------
+    >>> brain = np.ones((1, 28, 56), bool)
+    >>> dwi = np.random.default_rng(0).random(brain.shape, dtype=np.float32)
+    >>> len(brain_patches(Scan("a", dwi, None, brain, SPACING)))
+    2
+    """
     patches = extract_patches(
         normalize_intensity(scan.dwi, mask=scan.brain),
         patch_size,
@@ -152,3 +170,77 @@ def _brain_patches(case, patch_size, min_brain_fraction) -> PatchSet:
         dropped_lesion_voxels=patches.dropped_lesion_voxels + voxels(left_out.lesion_fraction),
         dropped_brain_voxels=patches.dropped_brain_voxels + voxels(left_out.brain_fraction),
     )
+
+
+def load_descriptors(cases: Sequence[Case]) -> Descriptors:
+    """Describe the patches that `load_patches` cuts, each by quantiles of four maps.
+
+    A scan takes about a second, so what was computed is kept, by the content of its files; see
+    `helpers.cache`.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        The patients; each scan is resampled to `SPACING`.
+
+    Returns
+    -------
+    Descriptors
+        One row a patch, in the order of `load_patches`.
+
+    Raises
+    ------
+    ValueError
+        No case was given, or whatever `helpers.isles.load_case` refuses.
+
+    Examples
+    --------
+    >>> load_descriptors([])
+    Traceback (most recent call last):
+    ...
+    ValueError: cases must name at least one patient, found none
+    """
+    if not cases:
+        raise ValueError("cases must name at least one patient, found none")
+    described = Parallel(n_jobs=-1, return_as="generator")(
+        delayed(_describe_kept)(case) for case in cases
+    )
+    bar = tqdm(described, desc="describing scans", total=len(cases), unit="scan", leave=False)
+    return Descriptors.concatenate(list(bar))
+
+
+def _describe_kept(case: Case) -> Descriptors:
+    return cached(_describe_case, case, depends_on=file_hash(case.dwi, case.lesion))
+
+
+def _describe_case(case: Case) -> Descriptors:
+    return describe(load_case(case, spacing=SPACING))
+
+
+def patient_folds(
+    subject_ids: np.ndarray, n_folds: int = 4, seed: int = 0
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Divide patches into folds so that no patient is on both sides of one.
+
+    Parameters
+    ----------
+    subject_ids : ndarray of str, shape (n,)
+        The patient of each patch.
+    n_folds : int
+        How many folds; each patient is held out in exactly one.
+    seed : int
+        Seed of the division.
+
+    Returns
+    -------
+    list of (ndarray of int, ndarray of int)
+        Indices of the patches to fit on, and of those held out.
+
+    Examples
+    --------
+    >>> folds = patient_folds(np.array(["a", "a", "b", "b"]), n_folds=2)
+    >>> [test.tolist() for train, test in folds]
+    [[2, 3], [0, 1]]
+    """
+    splitter = GroupKFold(n_folds, shuffle=True, random_state=seed)
+    return list(splitter.split(subject_ids, groups=subject_ids))

@@ -7,7 +7,7 @@ like without it, so the difference of the two is closer to disease than either.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter, grey_dilation, map_coordinates
@@ -34,6 +34,11 @@ class Midline:
     normal: tuple[float, float, float]
     offset: float
     spacing: tuple[float, float, float]
+
+    def seen_from(self, first_voxel: Sequence[int]) -> Midline:
+        """Return the same plane for a part of the volume that begins at `first_voxel`."""
+        moved = float(np.dot(np.multiply(first_voxel, self.spacing), self.normal))
+        return replace(self, offset=self.offset - moved)
 
 
 def relative_to_mode(volume: np.ndarray, brain: np.ndarray) -> np.ndarray:

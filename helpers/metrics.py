@@ -141,17 +141,8 @@ def patient_bootstrap(
     """
     is_lesion, score = _checked(is_lesion, score)
     subject_ids = np.asarray(subject_ids)
-    if subject_ids.shape != is_lesion.shape:
-        raise ValueError(
-            f"subject_ids has shape {subject_ids.shape}, is_lesion has {is_lesion.shape}"
-        )
-    if is_lesion.all():
-        raise ValueError("is_lesion must hold both kinds of patches, found only lesion")
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1, found {n_resamples!r}")
+    _check_patients(is_lesion, subject_ids, n_resamples)
     patients, owner = np.unique(subject_ids, return_inverse=True)
-    if len(patients) < 2:
-        raise ValueError("a bootstrap over patients needs at least two, found 1")
     patches_of = [np.flatnonzero(owner == patient) for patient in range(len(patients))]
     has_lesion = np.array([is_lesion[p].any() for p in patches_of])
     has_healthy = np.array([not is_lesion[p].all() for p in patches_of])
@@ -165,6 +156,93 @@ def patient_bootstrap(
             values.append(metric(is_lesion[chosen], score[chosen]))
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def patient_draws(
+    is_lesion, score, subject_ids, *, n_draws: int = 200, purity: float = 0.95, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Compute the three measures of a score on all patients, and on patients drawn again and again.
+
+    The same as `patient_bootstrap` of each measure, a hundred times faster: the patches are sorted
+    once, and a patient drawn twice counts twice. One seed draws the same patients for every score,
+    so that the draws of two scores can be subtracted from each other.
+
+    Parameters
+    ----------
+    is_lesion : array of bool, shape (n,)
+        Which patches are lesion; both kinds must occur.
+    score : array of float, shape (n,)
+        Higher means more like a lesion.
+    subject_ids : array of str, shape (n,)
+        The patient of each patch; at least two patients.
+    n_draws : int
+        How many times to draw.
+    purity : float
+        As for `recall_at_purity`.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (1 + n_draws,)
+        ``"AUROC"``, ``"AP"`` and ``"recall"`` at the purity; first on the patients as they are,
+        then on each draw.
+
+    Raises
+    ------
+    ValueError
+        As `patient_bootstrap`.
+
+    References
+    ----------
+    Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 8 and 13.
+
+    Examples
+    --------
+    >>> draws = patient_draws([1, 0, 1, 0], [2.0, 1.0, 2.0, 1.0], ["a", "a", "b", "b"], n_draws=3)
+    >>> draws["AUROC"].tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    is_lesion, score = _checked(is_lesion, score)
+    subject_ids = np.asarray(subject_ids)
+    _check_patients(is_lesion, subject_ids, n_draws)
+    order = np.argsort(-score, kind="stable")
+    truth = is_lesion[order]
+    patients, owner = np.unique(subject_ids[order], return_inverse=True)
+    # Patches of one score enter together: cut the list only where the score changes.
+    last = np.r_[np.flatnonzero(np.diff(score[order])), len(order) - 1]
+
+    rng = np.random.default_rng(seed)
+    rows, times = [], np.ones(len(patients))
+    while len(rows) <= n_draws:
+        weight = times[owner]
+        hits, chosen = np.cumsum(weight * truth)[last], np.cumsum(weight)[last]
+        if 0 < hits[-1] < chosen[-1]:
+            rows.append(_measures(hits, chosen, purity))
+        times = np.bincount(rng.integers(len(patients), size=len(patients)), None, len(patients))
+    return dict(zip(("AUROC", "AP", "recall"), np.transpose(rows), strict=True))
+
+
+def _measures(hits, chosen, purity) -> tuple[float, float, float]:
+    """AUROC, average precision and recall at a purity, from running counts down the list."""
+    recall, precision = hits / hits[-1], hits / np.maximum(chosen, 1)
+    misses = (chosen - hits) / (chosen[-1] - hits[-1])
+    area = np.trapezoid(np.r_[0, recall], np.r_[0, misses])
+    average = np.sum(np.diff(np.r_[0, recall]) * precision)
+    return area, average, np.max(recall, where=precision >= purity, initial=0)
+
+
+def _check_patients(is_lesion, subject_ids, n_resamples) -> None:
+    if subject_ids.shape != is_lesion.shape:
+        raise ValueError(
+            f"subject_ids has shape {subject_ids.shape}, is_lesion has {is_lesion.shape}"
+        )
+    if is_lesion.all():
+        raise ValueError("is_lesion must hold both kinds of patches, found only lesion")
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be at least 1, found {n_resamples!r}")
+    if len(np.unique(subject_ids)) < 2:
+        raise ValueError("a bootstrap over patients needs at least two, found 1")
 
 
 def _checked(is_lesion, score) -> tuple[np.ndarray, np.ndarray]:

@@ -82,13 +82,17 @@ def dwi_signal(water, t2, adc, *, echo_time: float = ECHO_TIME, b_value: float =
     return water * np.exp(-echo_time / t2) * np.exp(-b_value * adc)
 
 
-def simulate_case(seed: int | np.random.SeedSequence) -> Scan:
+def simulate_case(seed: int | np.random.SeedSequence, *, infarct: bool = True) -> Scan:
     """Simulate the diffusion-weighted scan of one synthetic stroke patient.
 
     Parameters
     ----------
     seed : int or numpy.random.SeedSequence
         The same seed gives the same patient.
+    infarct : bool
+        False gives the same patient on the day before: same head, same noise, healthy tissue. The
+        mask still says where the infarct will be, so that a method can be asked what it makes of
+        the place alone.
 
     Returns
     -------
@@ -114,8 +118,8 @@ def simulate_case(seed: int | np.random.SeedSequence) -> Scan:
     rng = np.random.default_rng(seed)
     stroke = _draw_stroke(rng)
     anatomy = _draw_anatomy(rng)
-    infarct, mask = _infarct(rng, anatomy, *stroke)
-    dwi = _acquire(rng, anatomy, _signal(rng, anatomy, infarct))
+    fraction, mask = _infarct(rng, anatomy, *stroke)
+    dwi = _acquire(rng, anatomy, _signal(rng, anatomy, fraction if infarct else 0 * fraction))
     lesion = np.zeros(GRID, dtype=bool)
     lesion[anatomy.brain] = mask
     volumes = (np.pad(volume, MARGIN) for volume in (dwi, lesion, anatomy.brain))

@@ -457,6 +457,60 @@ def build_conv_vae(
     return VAE(encoder, decoder, beta=beta, likelihood=likelihood, components=components)
 
 
+def fit_vae(
+    vae: VAE,
+    x: np.ndarray,
+    *,
+    epochs: int = 10,
+    batch_size: int = 200,
+    learning_rate: float = 2e-3,
+    validation: np.ndarray | None = None,
+) -> dict[str, list[float]]:
+    """Train a VAE the way every chapter on lesions does: Adam, its steps shrinking to nothing.
+
+    A mixture prior starts as a single Gaussian; after a third of the epochs its components are put
+    where the clusters are, and the rest of the training moves both.
+
+    Parameters
+    ----------
+    vae : VAE
+        As built; call ``keras.utils.set_random_seed`` before building it.
+    x : ndarray, shape (n, ...)
+        What to learn from.
+    epochs, batch_size : int
+        As in Keras' ``fit``.
+    learning_rate : float
+        Of the first step; it follows half a cosine down to 0.
+    validation : ndarray, shape (m, ...), optional
+        Held-out data whose losses the history shall hold, too.
+
+    Returns
+    -------
+    dict of str to list of float
+        Keras' history.
+
+    Examples
+    --------
+    >>> vae = build_dense_vae(2, input_shape=(8,), hidden_units=4, likelihood="gaussian")
+    >>> len(fit_vae(vae, np.zeros((50, 8), "float32"), epochs=3)["loss"])
+    3
+    """
+    steps = epochs * math.ceil(len(x) / batch_size)
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    vae.compile(optimizer=keras.optimizers.Adam(schedule), jit_compile=True)
+    settings = {
+        "batch_size": batch_size,
+        "verbose": 0,
+        "validation_data": None if validation is None else (validation,),
+    }
+    warm_up = epochs // 3 if vae.components > 1 else 0
+    history = vae.fit(x, epochs=warm_up, **settings).history if warm_up else {}
+    if warm_up:
+        vae.initialise_prior(x)
+    later = vae.fit(x, initial_epoch=warm_up, epochs=epochs, **settings).history
+    return {name: history.get(name, []) + values for name, values in later.items()}
+
+
 def _batches(model, inputs, batch_size=1024):
     """Yield the model's outputs as a tuple of arrays, a batch at a time.
 
