@@ -18,8 +18,8 @@ from helpers.data import data_folder
 PACKAGES = ("keras", "numpy", "scikit-learn", "scipy", "SimpleITK", "tensorflow")
 
 
-def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None) -> Any:
-    """Return ``compute(*arguments)``, computed once for the same code and the same data.
+def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **settings) -> Any:
+    """Return ``compute(*arguments, **settings)``, computed once for one code and one data set.
 
     The result is kept in ``cache/`` in the data folder. The name of its file is a hash of the
     function's source, the source of all helpers, the versions of the packages that compute, and
@@ -31,7 +31,7 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None) -> A
     compute : callable
         A named function whose result follows from its source, the helpers and its arguments: not
         from variables of the notebook around it.
-    *arguments
+    *arguments, **settings
         Anything `joblib.hash` takes: arrays, strings, numbers, dataclasses.
     depends_on : optional
         What to hash in place of the arguments; the content of a file, say, in place of its path.
@@ -51,12 +51,12 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None) -> A
     ...         cached(slow, 1), cached(slow, 1)
     (2, 2)
     """
-    what = arguments if depends_on is None else depends_on
+    what = (arguments if depends_on is None else depends_on, settings)
     key = joblib.hash((inspect.getsource(compute), _code(), what))
     path = data_folder() / "cache" / f"{compute.__name__}-{key}.joblib"
     if path.exists():
         return joblib.load(path)
-    result = compute(*arguments)
+    result = compute(*arguments, **settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"._{os.getpid()}_{path.name}")
     try:

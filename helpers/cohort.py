@@ -210,7 +210,8 @@ def load_descriptors(cases: Sequence[Case]) -> Descriptors:
 
 
 def _describe_kept(case: Case) -> Descriptors:
-    return cached(_describe_case, case, depends_on=file_hash(case.dwi, case.lesion))
+    content = file_hash(case.dwi, case.lesion)
+    return cached(_describe_case, case, depends_on=(case.subject_id, content))
 
 
 def _describe_case(case: Case) -> Descriptors:
@@ -244,3 +245,38 @@ def patient_folds(
     """
     splitter = GroupKFold(n_folds, shuffle=True, random_state=seed)
     return list(splitter.split(subject_ids, groups=subject_ids))
+
+
+def held_out_score(readout, codes, folds, is_lesion) -> np.ndarray:
+    """Score each patch by a readout fitted on the other folds' patients and their labels.
+
+    Parameters
+    ----------
+    readout : scikit-learn classifier
+        Fitted anew for each fold.
+    codes : sequence of (ndarray, ndarray)
+        For each fold, the codes of the patches to fit on and of those held out.
+    folds : sequence of (ndarray of int, ndarray of int)
+        As `patient_folds` gives them.
+    is_lesion : ndarray of bool, shape (n,)
+        The labels.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+        Probability of lesion.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> x, is_lesion = np.array([[0.0], [9.0], [0.0], [9.0]]), np.array([0, 1, 0, 1], bool)
+    >>> folds = patient_folds(np.array(["a", "a", "b", "b"]), n_folds=2)
+    >>> codes = [(x[train], x[test]) for train, test in folds]
+    >>> np.round(held_out_score(LogisticRegression(), codes, folds, is_lesion)).tolist()
+    [0.0, 1.0, 0.0, 1.0]
+    """
+    score = np.empty(len(is_lesion))
+    for (train, test), (code_train, code_test) in zip(folds, codes, strict=True):
+        readout.fit(code_train, is_lesion[train])
+        score[test] = readout.predict_proba(code_test)[:, 1]
+    return score

@@ -6,6 +6,7 @@ network trained on pixels spends its code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -205,16 +206,8 @@ def patch_quantiles(
     >>> patch_quantiles(values, values < 3, np.array([0.0, 0.5, 1.0])).tolist()
     [[0.0, 1.0, 2.0]]
     """
-    values, inside = np.asarray(values), np.asarray(inside, dtype=bool)
-    if values.shape != inside.shape or values.ndim != 3:
-        raise ValueError(
-            "values and inside must be (n, height, width), found shapes "
-            f"{values.shape} and {inside.shape}"
-        )
-    flat = np.where(inside, values, np.inf).reshape(len(values), -1)
-    n_inside = inside.reshape(len(values), -1).sum(axis=1)
-    if not n_inside.all():
-        raise ValueError(f"{np.sum(n_inside == 0)} patches hold no voxel that counts")
+    values, inside, n_inside = _checked(values, inside)
+    flat = np.where(inside, values, np.inf).reshape(len(values), math.prod(values.shape[1:]))
     flat.sort(axis=1)  # what does not count ends up last
     rank = (np.outer(n_inside - 1, shares)).astype(int)
     return np.take_along_axis(flat, rank, axis=1).astype(np.float32)
@@ -229,8 +222,18 @@ def patch_means(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     >>> patch_means(values, values < 3).tolist()
     [1.0]
     """
+    values, inside, n_inside = _checked(values, inside)
+    return (np.sum(values, axis=(1, 2), where=inside) / n_inside).astype(np.float32)
+
+
+def _checked(values, inside) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     values, inside = np.asarray(values), np.asarray(inside, dtype=bool)
+    if values.shape != inside.shape or values.ndim != 3:
+        raise ValueError(
+            "values and inside must be (n, height, width), found shapes "
+            f"{values.shape} and {inside.shape}"
+        )
     n_inside = inside.sum(axis=(1, 2))
     if not n_inside.all():
         raise ValueError(f"{np.sum(n_inside == 0)} patches hold no voxel that counts")
-    return (np.sum(values, axis=(1, 2), where=inside) / n_inside).astype(np.float32)
+    return values, inside, n_inside

@@ -191,7 +191,7 @@ def patient_draws(
     Raises
     ------
     ValueError
-        As `patient_bootstrap`.
+        As `patient_bootstrap`, and for a score of several columns.
 
     References
     ----------
@@ -204,6 +204,8 @@ def patient_draws(
     [1.0, 1.0, 1.0, 1.0]
     """
     is_lesion, score = _checked(is_lesion, score)
+    if score.ndim != 1:
+        raise ValueError(f"score must be one-dimensional, found shape {score.shape}")
     subject_ids = np.asarray(subject_ids)
     _check_patients(is_lesion, subject_ids, n_draws)
     order = np.argsort(-score, kind="stable")

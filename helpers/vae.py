@@ -511,6 +511,46 @@ def fit_vae(
     return {name: history.get(name, []) + values for name, values in later.items()}
 
 
+def fit_and_encode(
+    train: np.ndarray,
+    test: np.ndarray,
+    *,
+    seed: int = 0,
+    latent_dim: int = 5,
+    epochs: int = 10,
+    batch_size: int = 200,
+    **settings,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train a dense VAE on some patients' patches; encode theirs and those it has not seen.
+
+    Parameters
+    ----------
+    train, test : ndarray of float32, shape (n, ...) and (m, ...)
+        What to learn from, and what only to encode.
+    seed : int
+        Of the weights, the order of the batches and the noise.
+    latent_dim, epochs, batch_size
+        See `build_dense_vae` and `fit_vae`.
+    **settings
+        Further ones of `build_dense_vae`.
+
+    Returns
+    -------
+    (ndarray, ndarray)
+        Latent means, (n, latent_dim) and (m, latent_dim).
+
+    Examples
+    --------
+    >>> x = np.zeros((40, 6), "float32")
+    >>> [z.shape for z in fit_and_encode(x, x[:3], epochs=1, likelihood="gaussian")]
+    [(40, 5), (3, 5)]
+    """
+    keras.utils.set_random_seed(seed)
+    vae = build_dense_vae(latent_dim, input_shape=train.shape[1:], **settings)
+    fit_vae(vae, train, epochs=epochs, batch_size=batch_size)
+    return vae.encode(train)[0], vae.encode(test)[0]
+
+
 def _batches(model, inputs, batch_size=1024):
     """Yield the model's outputs as a tuple of arrays, a batch at a time.
 

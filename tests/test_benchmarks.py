@@ -1,10 +1,12 @@
 """The judge of representations runs on anybody's slices, and refuses what it cannot judge."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 SCRIPT = Path(__file__).parent / "benchmarks" / "latents_on_slices.py"
 
@@ -46,20 +48,71 @@ def slices(tmp_path):
 
 
 def test_lesions_that_are_plain_to_see_are_found_on_unseen_patients(judge, slices):
-    data = judge.load(slices("judged.npz"))
-    scores = judge.score(data, judge.load(slices("fitted.npz", first=100)), epochs=2)
-    is_lesion = data["lesion_fraction"] > 0
-    assert 0.02 < is_lesion.mean() < 0.6
-    found = {name: judge.roc_auc_score(is_lesion, s) for name, s in scores["any lesion"].items()}
-    assert len(found) == 4 + 4 * 4
-    assert found["one number: unexplained brightness"] > 0.9
-    assert found["PCA-5 of quantiles, line"] > 0.9
+    # 25 patients make two full batches of patches: a third, shorter one would be compiled again.
+    data, fit = (judge.load(slices(f"{first}.npz", n=25, first=first)) for first in (0, 100))
+    assert len(fit["subject"]) == 400
+    with threadpool_limits(1):  # so few patches are slower with more
+        result = judge.measure(data, [judge.score(data, fit, epochs=3)])
+    assert 0.02 < result["prevalence"]["any lesion"] < 0.6
+    found = {name: row["AUROC"] for name, row in result["scores"]["any lesion"].items()}
+    assert len(found) == 5 + 4 * 4 + 2
+    for method in ("one number: unexplained brightness", "PCA-5 of quantiles, line"):
+        assert found[method]["mean"] > 0.9
+        assert found[method]["low"] <= found[method]["mean"] <= found[method]["high"]
+    difference = result["differences"]["any lesion"]["PCA-5 of pixels, forest"]["AUROC"]["mean"]
+    assert difference == pytest.approx(
+        found["VAE-5 of quantiles, forest"]["mean"] - found["PCA-5 of pixels, forest"]["mean"]
+    )
+    # Nobody told which cluster is lesion.
+    assert len(result["clusters"]) == 3 + 3 + 1
+    for method in ("PCA-5 of quantiles, k-means, 10", "VAE-5 of quantiles, mixture, 10"):
+        cluster = result["clusters"][method]
+        assert cluster["purity"]["mean"] > 0.9
+        assert cluster["patches"] == round(cluster["patches"]) >= 5
+        assert cluster["share of > 25 % lesion"] > 0.1
+
+
+def test_the_table_shows_every_seed_and_the_file_holds_it(
+    judge, slices, tmp_path, monkeypatch, capsys
+):
+    path, seeds = slices("judged.npz"), []
+
+    def score(data, fit, *, epochs, seed):
+        """Methods that need no training."""
+        seeds.append(seed)
+        noise = np.random.default_rng(seed).random(len(data["subject"]))
+        rows = {name: data[name] for name in judge.ONE_NUMBER}
+        rows |= dict.fromkeys((judge.BEST, *judge.RIVALS), noise)
+        return {target: rows for target in judge.TARGETS}, {"luck": noise > 0.5}
+
+    monkeypatch.setattr(judge, "score", score)
+    out = tmp_path / "table.json"
+    monkeypatch.setattr(
+        "sys.argv", ["judge", str(path), "--seed", "3", "--seeds", "2", "--json", str(out)]
+    )
+    judge.main()
+    assert seeds == [3, 4]
+    result = json.loads(out.read_text())
+    cell = result["scores"]["any lesion"][judge.BEST]["AUROC"]
+    assert cell["lowest"] < cell["mean"] < cell["highest"]
+    assert cell["mean"] == pytest.approx((cell["lowest"] + cell["highest"]) / 2)
+    number = result["scores"]["any lesion"]["one number: around, 16 mm"]["AUROC"]
+    assert number["lowest"] == number["mean"] == number["highest"]
+    printed = capsys.readouterr().out
+    assert f"[{cell['lowest']:.3f} to {cell['highest']:.3f}]" in printed
+    for method in (*result["scores"]["any lesion"], *result["clusters"]):
+        assert method in printed
 
 
 def test_patients_of_both_files_are_refused(judge, slices):
     data = judge.load(slices("judged.npz"))
     with pytest.raises(ValueError, match="8 patients are in both files, such as 0"):
         judge.score(data, data)
+
+
+def test_too_few_epochs_for_a_mixture_prior_are_refused(judge):
+    with pytest.raises(ValueError, match="3 epochs to find clusters, found 2"):
+        judge.score({}, epochs=2)
 
 
 @pytest.mark.parametrize(

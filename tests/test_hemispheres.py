@@ -2,14 +2,21 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from helpers.hemispheres import (
+    Midline,
+    find_midline,
     mirror,
     mirror_excess,
-    scale_to_mode,
+    relative_to_mode,
     smooth_in_brain,
     unexplained_brightness,
 )
+from helpers.phantom import MARGIN, _draw_anatomy, _draw_stroke, simulate_case
+
+LARGEST_STROKE = np.random.SeedSequence(2015).spawn(28)[27]  # 350 ml
 
 
 @pytest.fixture
@@ -18,18 +25,169 @@ def brain():
     return ((rows / 18) ** 2 + (columns / 13) ** 2 < 1)[None]
 
 
-def test_mirroring_twice_is_the_identity():
-    volume = np.random.default_rng(0).random((2, 5, 7))
+def head(tilt=(0.0, 0.0), shift=(0.0, 0.0, 0.0), spacing=(5.0, 2.0, 2.0)):
+    """A head whose halves match, tilted and off centre: volume, brain and its true midline.
+
+    Also the distance of each voxel from the midline, in mm, positive to the left.
+    """
+    shape = (32, 100, 92)
+    places = np.moveaxis(np.indices(shape), 0, -1) * spacing
+    centre = places.mean(axis=(0, 1, 2)) + shift
+    normal = np.array([*tilt, 1]) / np.linalg.norm([*tilt, 1])
+    back = np.cross(normal, (1, 0, 0)) / np.linalg.norm(np.cross(normal, (1, 0, 0)))
+    left, back, up = (
+        np.dot(places - centre, axis) for axis in (normal, back, np.cross(back, normal))
+    )
+    brain = (up / 65) ** 2 + (back / 85) ** 2 + (left / 68) ** 2 < 1
+    volume = (
+        1 + 0.3 * np.cos(np.abs(left) / 9 + back / 14) * np.cos(up / 11) + 0.2 * np.sin(back / 20)
+    )
+    volume -= 0.7 * np.exp(-(((np.abs(left) - 12) / 6) ** 2) - (back / 30) ** 2 - (up / 20) ** 2)
+    midline = Midline(tuple(normal), float(centre @ normal), spacing)
+    return np.where(brain, 300 * volume, 0), brain, midline, left
+
+
+def apart(found, expected, brain):
+    """Angle between two midlines in degrees, and their distance in mm amid the brain."""
+    angle = np.degrees(np.arccos(np.clip(np.dot(found.normal, expected.normal), -1, 1)))
+    centre = np.argwhere(brain).mean(axis=0) * found.spacing
+    heights = [centre @ midline.normal - midline.offset for midline in (found, expected)]
+    return angle, abs(heights[0] - heights[1])
+
+
+# --- the mirror -------------------------------------------------------------------------------
+
+
+@given(st.tuples(*[st.integers(1, 6)] * 3), st.integers(0, 9))
+def test_mirroring_twice_is_the_identity(shape, seed):
+    volume = np.random.default_rng(seed).random(shape)
     np.testing.assert_array_equal(mirror(mirror(volume)), volume)
+
+
+@pytest.mark.parametrize("columns", [6, 7])
+@pytest.mark.parametrize("spacing", [(5.0, 1.0, 1.0), (3.0, 2.0, 0.5)])
+def test_a_midline_in_the_middle_of_the_columns_mirrors_exactly(columns, spacing):
+    volume = np.random.default_rng(0).random((2, 5, columns))
+    middle = Midline((0.0, 0.0, 1.0), (columns - 1) / 2 * spacing[2], spacing)
+    np.testing.assert_allclose(mirror(volume, middle), mirror(volume), rtol=1e-6)
+
+
+def test_a_point_appears_as_far_behind_the_mirror_as_it_stands_before_it():
+    # The plane x = z, in voxels of 2 x 1 x 1 mm: what is 4 mm up and 0 mm left goes to 0 and 4.
+    volume = np.zeros((4, 3, 7))
+    volume[2, 1, 0] = 1
+    midline = Midline((-(0.5**0.5), 0.0, 0.5**0.5), 0.0, (2.0, 1.0, 1.0))
+    assert np.argwhere(mirror(volume, midline) > 0.99).tolist() == [[0, 1, 4]]
+
+
+def test_mirroring_twice_in_a_tilted_midline_blurs_and_no_more():
+    _, brain, midline, _ = head((0.15, -0.1), (2, -3, 4))
+    z, y, x = np.indices(brain.shape)
+    volume = np.sin(z / 4) + np.sin(y / 8) + np.sin(x / 8)  # waves of 100 mm and more
+    twice = mirror(mirror(volume, midline), midline)
+    there = mirror(mirror(np.ones(brain.shape), midline), midline) > 0.999
+    assert there[brain].mean() > 0.99
+    assert np.abs(twice - volume)[brain & there].max() < 0.05  # of waves 2 from crest to trough
+
+
+def test_a_tilted_head_is_its_own_mirror_image():
+    volume, brain, midline, _ = head((0.2, -0.1), (3, 5, -6))
+    inside = brain & (mirror(brain, midline) > 0.999)
+    assert inside.sum() > 0.9 * brain.sum()
+    off = np.abs(mirror(volume, midline) - volume)[inside]
+    upright = np.abs(mirror(volume) - volume)[inside]
+    assert off.mean() < 5 < 30 < upright.mean()  # tissue has about 300
+
+
+def test_beyond_the_volume_the_mirror_shows_what_it_is_told():
+    aside = Midline((0.0, 0.0, 1.0), 1.0, (5.0, 1.0, 1.0))  # column 1 of 5: 0 to 2 see each other
+    shown = mirror(np.array([[[1, 2, 3, 4, 5]]]), aside, outside=-7)
+    assert shown.tolist() == [[[3, 2, 1, -7, -7]]]
+
+
+@given(st.tuples(*[st.integers(-40, 40)] * 3))
+def test_a_plane_seen_from_elsewhere_is_the_same_plane(first_voxel):
+    midline = Midline((0.6, 0.0, 0.8), 30.0, (5.0, 1.0, 2.0))
+    on_it = np.array([30 * 0.6, 7, 30 * 0.8])
+    moved = midline.seen_from(first_voxel)
+    height = np.dot(on_it - np.multiply(first_voxel, midline.spacing), moved.normal)
+    assert height == pytest.approx(moved.offset)
+    assert moved.seen_from(np.negative(first_voxel)).offset == pytest.approx(midline.offset)
+
+
+def test_a_crop_around_the_brain_gives_the_same_mirrored_values():
+    volume, brain, midline, _ = head((0.1, 0.2), (0, 4, -5))
+    box = tuple(slice(i.min() - 1, i.max() + 2) for i in np.nonzero(brain))
+    assert volume[box].size < 0.8 * volume.size
+    seen = midline.seen_from([i.start for i in box])
+    np.testing.assert_allclose(mirror(volume[box], seen), mirror(volume, midline)[box], atol=0.01)
+
+
+# --- finding the midline ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lesion", [0, 30, 45])
+@pytest.mark.parametrize(
+    ("tilt", "shift"),
+    [((0, 0), (0, 0, 0)), ((0.15, -0.1), (2, -3, 5)), ((-0.25, 0.25), (4, 0, -6))],
+)
+def test_the_midline_is_found_again_also_beside_a_large_bright_lesion(tilt, shift, lesion):
+    volume, brain, midline, left = head(tilt, shift)
+    z, y, x = np.indices(brain.shape)
+    distance = np.hypot(np.hypot(5 * (z - 16), 2 * (y - 60)), left - 32)
+    volume[brain & (left > 0) & (distance < lesion)] += (
+        600  # up to 15 % of the brain, three times as bright
+    )
+    angle, distance = apart(find_midline(volume, brain, midline.spacing), midline, brain)
+    assert angle < 1 and distance < 1
+
+
+@pytest.mark.parametrize("seed", [0, 3, LARGEST_STROKE], ids=["3 ml", "1 ml", "349 ml"])
+def test_the_midline_of_a_simulated_patient_is_where_the_simulation_put_it(seed):
+    scan, rng = simulate_case(seed), np.random.default_rng(seed)
+    _draw_stroke(rng)  # comes first, and uses up random numbers
+    anatomy = _draw_anatomy(rng)
+    np.testing.assert_array_equal(np.pad(anatomy.brain, MARGIN), scan.brain)
+    first = [before for before, _ in MARGIN]
+    between = (np.argwhere(anatomy.brain) + first)[np.abs(anatomy.mni[2]) < 0.5] * scan.spacing
+    centre = between.mean(axis=0)
+    normal = np.linalg.svd(between - centre, full_matrices=False)[2][-1]
+    normal *= np.sign(normal[2])
+    true = Midline(tuple(normal), float(centre @ normal), scan.spacing)
+
+    found = find_midline(scan.dwi, scan.brain, scan.spacing)
+    angle, distance = apart(found, true, scan.brain)
+    assert angle < 3.5 and distance < 4  # the template is warped, so its midline is no plane
+    upright = between[:, 2] - np.argwhere(scan.brain)[:, 2].mean()
+    heights = between @ found.normal - found.offset
+    assert np.sqrt(np.mean(heights**2)) < 0.8 * np.sqrt(np.mean(upright**2))
+
+
+def test_the_largest_stroke_hardly_moves_the_midline():
+    before, after = (simulate_case(LARGEST_STROKE, infarct=infarct) for infarct in (False, True))
+    share = after.lesion.sum() / after.brain.sum()
+    assert share > 0.15
+    midlines = [find_midline(scan.dwi, scan.brain, scan.spacing) for scan in (before, after)]
+    angle, distance = apart(*midlines, after.brain)
+    assert angle < 1.5 and distance < 1.5
+
+
+def test_the_midline_does_not_depend_on_the_scanners_gain():
+    volume, brain, midline, _ = head((0.1, 0.1), (0, 0, 3))
+    found, louder = (find_midline(gain * volume, brain, midline.spacing) for gain in (1, 16))
+    assert apart(louder, found, brain) == pytest.approx((0, 0), abs=0.01)
+
+
+# --- differences of the two sides -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("sigma", [0, 1, 4])
 def test_a_symmetric_brain_has_no_excess_and_a_lesion_has_it_on_its_side(brain, sigma):
     volume = np.random.default_rng(0).random(brain.shape)
     volume = volume + mirror(volume)
-    assert np.abs(mirror_excess(volume, brain, sigma)).max() < 1e-5
+    assert np.abs(mirror_excess(volume, brain, sigma=sigma)).max() < 1e-5
     volume[0, 15:20, 5:10] += 5
-    excess = mirror_excess(volume, brain, sigma)
+    excess = mirror_excess(volume, brain, sigma=sigma)
     assert excess[0, 17, 7] > 0.5
     np.testing.assert_allclose(excess, -mirror(excess), atol=1e-5)
 
@@ -38,17 +196,31 @@ def test_a_symmetric_brain_has_no_excess_and_a_lesion_has_it_on_its_side(brain, 
 def test_a_symmetric_brain_leaves_nothing_unexplained_and_a_lesion_is_left(brain, sigma):
     volume = np.random.default_rng(0).normal(size=brain.shape)
     volume = volume + mirror(volume)
-    assert unexplained_brightness(volume, brain, sigma).max() <= 1e-5
+    assert unexplained_brightness(volume, brain, sigma=sigma).max() <= 1e-5
     volume[0, 15:21, 5:11] += 20
-    left = unexplained_brightness(volume, brain, sigma)
+    left = unexplained_brightness(volume, brain, sigma=sigma)
     assert left[0, 18, 8] > 5
     assert left[0, 18, -9] < 0  # the healthy side is darker than its mirror image
+
+
+def test_a_tilted_head_leaves_only_its_lesion_over():
+    volume, brain, midline, left = head((0.2, -0.1), (3, 5, -6))
+    relative = relative_to_mode(volume, brain)
+    lesion = brain & (np.abs(left - 40) < 12) & (np.abs(np.indices(brain.shape)[1] - 50) < 8)
+    struck = np.where(lesion, relative + 1, relative)
+    well_inside = brain & (mirror(brain, midline) > 0.999)
+    for show in (mirror_excess, unexplained_brightness):
+        assert np.abs(show(relative, brain, midline)[well_inside]).mean() < 0.1
+        shown = show(struck, brain, midline)
+        assert np.median(shown[lesion]) > 0.5
+        assert np.median(shown[mirror(lesion, midline) > 0.5]) < 0
+        assert (shown[~brain] == 0).all()
 
 
 def test_what_is_dark_is_never_unexplained_brightness(brain):
     volume = np.zeros(brain.shape)
     volume[0, 15:21, 5:11] = -5  # an old scar; its healthy mirror image is brighter than it
-    assert unexplained_brightness(volume, brain, 0).max() <= 0
+    assert unexplained_brightness(volume, brain, sigma=0).max() <= 0
 
 
 def test_smoothing_does_not_look_beyond_the_brain(brain):
@@ -57,34 +229,71 @@ def test_smoothing_does_not_look_beyond_the_brain(brain):
     assert (smooth_in_brain(volume, brain, 3)[~brain] == 0).all()
 
 
-def test_the_scale_does_not_depend_on_gain_and_offset():
+# --- the scale --------------------------------------------------------------------------------
+
+
+@settings(max_examples=30)
+@given(st.floats(0.01, 1000))
+def test_the_scale_does_not_depend_on_the_gain(gain):
     rng = np.random.default_rng(0)
     volume, brain = rng.normal(100, 10, (1, 60, 60)), np.ones((1, 60, 60), bool)
-    scaled = scale_to_mode(volume, brain)
-    np.testing.assert_allclose(scale_to_mode(7 * volume + 300, brain), scaled, atol=0.02)
-    q25, q75 = np.percentile(scaled, [25, 75])
-    assert q75 - q25 == pytest.approx(1, abs=1e-4)
+    relative = relative_to_mode(volume, brain)
+    np.testing.assert_allclose(relative_to_mode(gain * volume, brain), relative, atol=0.02)
 
 
-def test_a_large_lesion_moves_the_mode_less_than_the_high_percentile():
+def test_the_mode_is_0_and_twice_as_bright_is_1():
+    # A gamma distribution of shape 4 has its mode at 3 scales; median and mean lie at 3.7 and 4.
+    brain = np.ones((1, 200, 200), bool)
+    volume = np.random.default_rng(0).gamma(4, 30, brain.shape)
+    relative = relative_to_mode(volume, brain)
+    assert relative[volume > 0] == pytest.approx((volume / 90 - 1).ravel(), rel=0.08, abs=0.08)
+    brain[0, :5] = False
+    assert (relative_to_mode(volume, brain)[0, :5] == 0).all()
+
+
+def test_whole_numbers_of_a_quiet_scanner_have_the_same_mode():
+    brain = np.ones((1, 200, 200), bool)
+    volume = np.random.default_rng(0).normal(20, 4, brain.shape)
+    np.testing.assert_allclose(
+        relative_to_mode(np.rint(volume), brain), np.rint(volume) / 20 - 1, atol=0.05
+    )
+
+
+@pytest.mark.parametrize("brighter", [0.3, 0.6, 2.0])
+def test_a_large_lesion_does_not_move_the_mode(brighter):
     rng = np.random.default_rng(0)
     healthy, brain = rng.normal(100, 10, (1, 100, 100)), np.ones((1, 100, 100), bool)
     stroke = healthy.copy()
-    stroke[0, :20] += 60
-    before, after = (np.median(scale_to_mode(v, brain)[0, 20:]) for v in (healthy, stroke))
-    assert abs(after - before) < 0.2  # of the distance of the quartiles
-    by_percentile = [np.median(v[0, 20:]) / np.percentile(v, 99.5) for v in (healthy, stroke)]
-    assert by_percentile[1] / by_percentile[0] < 0.75
+    stroke[0, :30] *= 1 + brighter
+    before, after = (np.median(relative_to_mode(v, brain)[0, 30:]) for v in (healthy, stroke))
+    assert abs(after - before) < 0.03
+    for other in (np.mean, lambda v: np.percentile(v, 99.5)):
+        assert other(stroke) / other(healthy) > 1.08
+
+
+square, whole = np.ones((1, 2, 2)), np.ones((1, 2, 2), bool)
+dark = np.random.default_rng(0).normal(-300, 20, (1, 20, 20))
+large = np.ones((2, 10, 10), bool)
 
 
 @pytest.mark.parametrize(
-    ("volume", "brain", "message"),
+    ("call", "message"),
     [
-        (np.ones((1, 2, 2)), np.ones((1, 2, 3), bool), r"\(1, 2, 2\), brain has \(1, 2, 3\)"),
-        (np.ones((1, 2, 2)), np.zeros((1, 2, 2), bool), "at least one voxel, found none"),
-        (np.ones((1, 2, 2)), np.ones((1, 2, 2), bool), "quartiles must differ, found 1 twice"),
+        (
+            lambda: relative_to_mode(square, np.ones((1, 2, 3), bool)),
+            r"\(1, 2, 2\), brain has \(1, 2, 3\)",
+        ),
+        (lambda: relative_to_mode(square, ~whole), "at least one voxel, found none"),
+        (lambda: relative_to_mode(square, whole), "quartiles must differ, found 1 twice"),
+        (lambda: relative_to_mode(dark, dark < 0), "mode must be positive, found -3"),
+        (
+            lambda: find_midline(square, np.ones((1, 2, 3), bool), (5, 1, 1)),
+            r"\(1, 2, 2\) and \(1, 2, 3\)",
+        ),
+        (lambda: find_midline(large[0], large[0], (5, 1, 1)), r"\(10, 10\) and \(10, 10\)"),
+        (lambda: find_midline(square, whole, (5, 1, 1)), "at least 100 voxels, found 4"),
     ],
 )
-def test_bad_input_is_named(volume, brain, message):
+def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
-        scale_to_mode(volume, brain)
+        call()

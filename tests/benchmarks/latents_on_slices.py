@@ -1,6 +1,7 @@
 """Judge representations of patches on anybody's slices: FILE.npz in, one table out.
 
     python tests/benchmarks/latents_on_slices.py FILE.npz [--fit OTHER.npz] [--json OUT.json]
+        [--epochs N] [--seed S] [--seeds N]
 
 The file holds ``image`` (n, rows, columns) uint8, 0 outside the brain and the midline in the middle
 of the columns; ``lesion``, of the same shape, 0 and 1; and ``subject_id`` (n,). Representations are
@@ -12,40 +13,41 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import binary_fill_holes
+from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.mixture import GaussianMixture
-from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from helpers.hemispheres import (
-    mirror_excess,
-    scale_to_mode,
-    smooth_in_brain,
-    unexplained_brightness,
-)
+from helpers.cohort import patient_folds
+from helpers.descriptors import brightness_maps, patch_means, patch_quantiles
+from helpers.hemispheres import mirror_excess, relative_to_mode
 from helpers.intensity import normalize_intensity
-from helpers.metrics import patient_bootstrap, recall_at_purity
+from helpers.metrics import patient_bootstrap, patient_draws
 from helpers.patches import extract_patches
-from helpers.vae import build_dense_vae, keras
+from helpers.vae import VAE, build_dense_vae, fit_vae, keras
 
 PATCH = 28
 TARGETS = {"any lesion": 0.0, "> 25 % lesion": 0.25}
-METRICS = {
-    "AUROC": roc_auc_score,
-    "AP": average_precision_score,
-    "recall at 95 % purity": recall_at_purity,
-}
-QUANTILES = np.linspace(0.02, 0.98, 15)
+ONE_NUMBER = (
+    "one number: 95th percentile",
+    "one number: mirror excess",
+    "one number: unexplained brightness",
+    "one number: around, 16 mm",
+    "no label: around + half of unexplained",
+)
+ALL_QUANTILES = "all 32 quantiles (labels throughout)"
+BEST = "VAE-5 of quantiles, forest"
+RIVALS = ("PCA-5 of pixels, forest", "PCA-5 of quantiles, forest")
+N_DRAWS = 200
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
@@ -75,123 +77,229 @@ def _features(image, lesion, subject) -> dict[str, np.ndarray]:
     image, lesion = (np.pad(array, margins)[None] for array in (image, lesion))
     brain = binary_fill_holes(image[0] > 0)[None]
 
+    grid = extract_patches(brain, lesion_mask=lesion, brain_mask=brain, subject_id=subject)
+    kept = grid.brain_fraction >= 0.5
+    inside = grid.patches[kept]
+
+    def cut(values):
+        return extract_patches(values).patches[kept]
+
+    maps = brightness_maps(relative_to_mode(image, brain), brain)
     plain = normalize_intensity(image, mask=brain)
-    scaled = scale_to_mode(image, brain)
-    unexplained = unexplained_brightness(scaled, brain)
-    maps = {
-        "plain": plain,
-        "excess of plain": mirror_excess(plain, brain),
-        "intensity": scaled,
-        "intensity, 1.5 mm": smooth_in_brain(scaled, brain, 1.5),
-        "intensity, 5 mm": smooth_in_brain(scaled, brain, 5),
-        "excess, 1.5 mm": mirror_excess(scaled, brain, 1.5),
-        "excess, 5 mm": mirror_excess(scaled, brain, 5),
-        "unexplained, 1.5 mm": unexplained_brightness(scaled, brain, 1.5, reach=3),
-        "unexplained, 3 mm": unexplained,
-        "unexplained, 5 mm": unexplained_brightness(scaled, brain, 5),
-        # What lies around a patch: strokes are larger than noise.
-        "around, 8 mm": smooth_in_brain(np.maximum(unexplained, 0), brain, 8),
-        "around, 16 mm": smooth_in_brain(np.maximum(unexplained, 0), brain, 16),
-    }
-    cut = {
-        name: extract_patches(array, lesion_mask=lesion, brain_mask=brain, subject_id=subject)
-        for name, array in maps.items()
-    }
-    first = cut["plain"]
-    kept = first.brain_fraction >= 0.5
-    in_brain = extract_patches(brain).patches[kept]
-    pixels = {name: patches.patches[kept] for name, patches in cut.items()}
-
-    def inside(name, shares):
-        """Quantiles of a map over the brain voxels of each patch."""
-        values = np.where(in_brain, pixels[name], np.nan).reshape(kept.sum(), -1)
-        return np.nanquantile(values, shares, axis=1).T.astype(np.float32)
-
-    def mean(name):
-        return np.sum(np.maximum(pixels[name], 0) * in_brain, axis=(1, 2)) / in_brain.sum((1, 2))
-
-    used = [name for name in maps if name not in ("plain", "excess of plain")]
+    around = patch_means(cut(maps["around, 16 mm"]), inside)
+    unexplained = patch_means(cut(np.maximum(maps["unexplained"], 0)), inside)
+    quantiles = [
+        patch_quantiles(cut(maps[name]), inside)
+        for name in ("brightness", "unexplained", "around, 8 mm", "around, 16 mm")
+    ]
+    numbers = (
+        patch_quantiles(cut(plain), inside, np.array([0.95]))[:, 0],
+        patch_quantiles(cut(mirror_excess(plain, brain)), inside, np.array([0.95]))[:, 0],
+        unexplained,
+        around,
+        around + 0.5 * unexplained,
+    )
     return {
-        "lesion_fraction": first.lesion_fraction[kept],
-        "subject": first.subject_ids[kept],
-        "pixels": pixels["plain"].reshape(kept.sum(), -1),
-        "one number: 95th percentile": inside("plain", [0.95])[:, 0],
-        "one number: mirror excess": inside("excess of plain", [0.95])[:, 0],
-        "one number: unexplained brightness": mean("unexplained, 3 mm"),
-        "one number: the same, and around": mean("around, 16 mm"),
-        # The inverse hyperbolic sine tames the bright tail and keeps the sign.
-        "quantiles": np.arcsinh(4 * np.hstack([inside(name, QUANTILES) for name in used])),
+        "lesion_fraction": grid.lesion_fraction[kept],
+        "subject": grid.subject_ids[kept],
+        "pixels": cut(plain).reshape(kept.sum(), -1),
+        "quantiles": np.arcsinh(12 * np.hstack(quantiles)),  # as `helpers.descriptors.describe`
+        **dict(zip(ONE_NUMBER, numbers, strict=True)),
     }
 
 
-def fit_vae(features, *, likelihood, epochs, seed, hidden_units=256):
-    """Train a VAE with five latents; return the function that encodes."""
+def network(features, likelihood, *, epochs, seed, components=1) -> VAE:
+    """Train a VAE with five latents."""
     keras.utils.set_random_seed(seed)
     vae = build_dense_vae(
-        5, input_shape=features.shape[1:], likelihood=likelihood, hidden_units=hidden_units
+        5, input_shape=features.shape[1:], likelihood=likelihood, components=components
     )
-    steps = keras.optimizers.schedules.CosineDecay(2e-3, epochs * math.ceil(len(features) / 200))
-    vae.compile(optimizer=keras.optimizers.Adam(steps), jit_compile=True)
-    vae.fit(features, epochs=epochs, batch_size=200, verbose=0)
-    return lambda x: vae.encode(x)[0]
+    fit_vae(vae, features, epochs=epochs)
+    return vae
 
 
-def representations(train, *, epochs, seed):
+def representations(pixels, quantiles, *, epochs, seed) -> Iterator[tuple[str, str, Callable]]:
     """Fit each representation on training patches; yield its name, its input and its encoder."""
-    yield "PCA-5", "pixels", PCA(5, random_state=seed).fit(train["pixels"]).transform
-    yield (
-        "the post's VAE",
-        "pixels",
-        fit_vae(train["pixels"], likelihood="bernoulli", epochs=epochs, seed=seed),
-    )
-    scaler = StandardScaler().fit(train["quantiles"])
-    tame = lambda x: np.clip(scaler.transform(x), -5, 5)  # noqa: E731
-    pca = PCA(5, random_state=seed).fit(tame(train["quantiles"]))
-    yield "PCA-5 of quantiles", "quantiles", lambda x: pca.transform(tame(x))
-    encode = fit_vae(tame(train["quantiles"]), likelihood="gaussian", epochs=epochs, seed=seed)
-    yield "VAE-5 of quantiles", "quantiles", lambda x: encode(tame(x))
+    settings = {"epochs": epochs, "seed": seed}
+    yield "PCA-5 of pixels", "pixels", PCA(5, random_state=seed).fit(pixels).transform
+    post = network(pixels, "bernoulli", **settings)
+    yield "the post's VAE", "pixels", lambda x: post.encode(x)[0]
+    yield "PCA-5 of quantiles", "quantiles", PCA(5, random_state=seed).fit(quantiles).transform
+    vae = network(quantiles, "learned_gaussian", **settings)
+    yield "VAE-5 of quantiles", "quantiles", lambda x: vae.encode(x)[0]
+    yield ALL_QUANTILES, "quantiles", lambda x: x
 
 
-def readouts(codes, is_lesion, seed):
-    """Fit four ways to turn a code into a score; yield name and function."""
-    line = make_pipeline(StandardScaler(), LogisticRegression()).fit(codes, is_lesion)
-    yield "line", lambda z: line.predict_proba(z)[:, 1]
-    trees = HistGradientBoostingClassifier(
-        max_iter=150, learning_rate=0.06, max_leaf_nodes=15, random_state=seed
-    ).fit(codes, is_lesion)
-    yield "trees", lambda z: trees.predict_proba(z)[:, 1]
-    forest = ExtraTreesClassifier(300, min_samples_leaf=20, n_jobs=-1, random_state=seed)
-    forest.fit(codes, is_lesion)
-    yield "forest", lambda z: forest.predict_proba(z)[:, 1]
-    mixture = GaussianMixture(10, n_init=2, reg_covar=1e-4, random_state=seed).fit(codes)
-    owner = mixture.predict(codes)
-    share = np.array([is_lesion[owner == k].mean() if (owner == k).any() else 0 for k in range(10)])
-    yield "ten clusters", lambda z: share[mixture.predict(z)]
+def readouts(seed) -> dict:
+    """Three ways to learn from labels what a code tells of lesions."""
+    return {
+        "line": make_pipeline(StandardScaler(), LogisticRegression()),
+        "trees": HistGradientBoostingClassifier(
+            max_iter=150, learning_rate=0.06, max_leaf_nodes=15, random_state=seed
+        ),
+        "forest": ExtraTreesClassifier(300, min_samples_leaf=20, n_jobs=-1, random_state=seed),
+    }
 
 
-def score(data, fit=None, *, epochs=30, seed=0) -> dict[str, dict[str, np.ndarray]]:
-    """Score every patch of `data` by every method, fitted on other patients."""
+def clusterings(seed) -> dict:
+    """Three ways to divide codes without a label."""
+    settings = {"n_init": 2, "reg_covar": 1e-4, "random_state": seed}
+    return {
+        "k-means, 10": KMeans(10, n_init=4, random_state=seed),
+        "mixture, 10": GaussianMixture(10, **settings),
+        "mixture, 20": GaussianMixture(20, **settings),
+    }
+
+
+def score(data, fit=None, *, epochs=10, seed=0) -> tuple[dict, dict]:
+    """Score every patch of `data` by every method, fitted on other patients.
+
+    The first dictionary holds the scores, by target and method; the second tells for each way of
+    clustering which patches lie in the cluster that was chosen without a label.
+    """
+    if epochs < 3:
+        raise ValueError(f"a mixture prior needs 3 epochs to find clusters, found {epochs}")
     if fit is None:
-        splits = GroupKFold(4, shuffle=True, random_state=seed).split(
-            data["pixels"], groups=data["subject"]
-        )
-        splits = [({k: v[train] for k, v in data.items()}, test) for train, test in splits]
+        # The same folds whatever the seed: its effect is that of training alone.
+        splits = [
+            ({key: values[train] for key, values in data.items()}, test)
+            for train, test in patient_folds(data["subject"])
+        ]
     else:
         if shared := set(fit["subject"]) & set(data["subject"]):
             raise ValueError(f"{len(shared)} patients are in both files, such as {min(shared)}")
         splits = [(fit, np.arange(len(data["subject"])))]
-    scores = {target: {k: v for k, v in data.items() if "one number" in k} for target in TARGETS}
+    scores = {target: {name: data[name] for name in ONE_NUMBER} for target in TARGETS}
+    chosen = {}
     for train, test in splits:
-        for name, key, encode in representations(train, epochs=epochs, seed=seed):
-            codes, held_out = encode(train[key]), encode(data[key][test])
-            for target, limit in TARGETS.items():
-                is_lesion = train["lesion_fraction"] > limit
-                for how, read in readouts(codes, is_lesion, seed):
-                    row = scores[target].setdefault(
-                        f"{name}, {how}", np.empty(len(data["subject"]))
-                    )
-                    row[test] = read(held_out)
-    return scores
+        held_out = {key: values[test] for key, values in data.items()}
+        for target, name, values in _score_fold(train, held_out, epochs, seed):
+            table = scores[target] if target else chosen
+            table.setdefault(name, np.zeros(len(data["subject"])))[test] = values
+    return scores, chosen
+
+
+def _score_fold(train, test, epochs, seed) -> Iterator[tuple[str | None, str, np.ndarray]]:
+    """Yield target, method and held-out scores; without labels, no target and who was chosen."""
+    labels = {target: train["lesion_fraction"] > limit for target, limit in TARGETS.items()}
+    scaler = StandardScaler().fit(train["quantiles"])
+    inputs = {"pixels": (train["pixels"], test["pixels"])}
+    inputs["quantiles"] = [np.clip(scaler.transform(x["quantiles"]), -5, 5) for x in (train, test)]
+
+    def in_brightest(owner, held_out):
+        """Choose a cluster by how its training patches look."""
+        brightness = train["one number: unexplained brightness"]
+        return held_out == max(np.unique(owner), key=lambda k: brightness[owner == k].mean())
+
+    pixels, quantiles = inputs["pixels"][0], inputs["quantiles"][0]
+    for name, key, encode in representations(pixels, quantiles, epochs=epochs, seed=seed):
+        codes, held_out = map(encode, inputs[key])
+        for target, is_lesion in labels.items():
+            for how, model in readouts(seed).items():
+                if name != ALL_QUANTILES or how != "line":
+                    model.fit(codes, is_lesion)
+                    yield target, f"{name}, {how}", model.predict_proba(held_out)[:, 1]
+        if name == ALL_QUANTILES:
+            continue
+        for way, model in clusterings(seed).items():
+            if key == "pixels" and way != "mixture, 10":
+                continue
+            owner, held_out_owner = model.fit_predict(codes), model.predict(held_out)
+            if way == "mixture, 10":
+                size = np.maximum(np.bincount(owner, minlength=10), 1)
+                for target, is_lesion in labels.items():
+                    share = np.bincount(owner, is_lesion, minlength=10) / size
+                    yield target, f"{name}, ten clusters", share[held_out_owner]
+            if key == "quantiles":
+                yield None, f"{name}, {way}", in_brightest(owner, held_out_owner)
+    vae = network(quantiles, "learned_gaussian", epochs=epochs, seed=seed, components=10)
+    owners = [vae.belonging(x).argmax(axis=1) for x in inputs["quantiles"]]
+    yield None, "VAE-5 of quantiles, its own prior, 10", in_brightest(*owners)
+
+
+def measure(data, runs) -> dict:
+    """Turn what `score` returned, a run a seed, into all that the table shows."""
+    result = {"prevalence": {}, "scores": {}, "differences": {}, "clusters": {}}
+    lesion = {target: data["lesion_fraction"] > limit for target, limit in TARGETS.items()}
+    for target, is_lesion in lesion.items():
+        draws = {}
+        for method in runs[0][0][target]:
+            each = [
+                patient_draws(is_lesion, scores[target][method], data["subject"], n_draws=N_DRAWS)
+                for scores, _ in runs
+            ]
+            draws[method] = {name: np.array([one[name] for one in each]) for name in each[0]}
+        best = [max(ONE_NUMBER, key=lambda row: draws[row][m][0, 0]) for m in ("AUROC", "AP")]
+        result["prevalence"][target] = float(is_lesion.mean())
+        result["scores"][target] = {
+            method: {name: _cell(values) for name, values in row.items()}
+            for method, row in draws.items()
+        }
+        # One seed drew the same patients for both, so that what they share cancels.
+        result["differences"][target] = {
+            rival: {m: _cell(draws[BEST][m] - draws[rival][m]) for m in ("AUROC", "AP")}
+            for rival in dict.fromkeys((*best, *RIVALS))
+        }
+    for method in runs[0][1]:
+        chosen = np.stack([found[method] for _, found in runs], axis=1)
+        interval = patient_bootstrap(
+            lambda is_lesion, chosen: _purity(is_lesion, chosen).mean(),
+            lesion["any lesion"],
+            chosen,
+            data["subject"],
+            n_resamples=N_DRAWS,
+        )
+        result["clusters"][method] = {
+            "purity": _summary(_purity(lesion["any lesion"], chosen), interval),
+            "patches": float(chosen.sum(axis=0).mean()),
+            **{f"share of {target}": float(chosen[rows].mean()) for target, rows in lesion.items()},
+        }
+    return result
+
+
+def _purity(is_lesion, chosen):
+    """Share of lesion among the patches chosen in each column; 0 where there are none."""
+    return is_lesion @ chosen / np.maximum(chosen.sum(axis=0), 1)
+
+
+def _cell(draws) -> dict[str, float]:
+    """Summarise draws of a measure, (seeds, 1 + draws), the first on all patients."""
+    return _summary(draws[:, 0], np.percentile(draws[:, 1:].mean(axis=0), [2.5, 97.5]))
+
+
+def _summary(seeds, interval) -> dict[str, float]:
+    """Mean over seeds and its interval over patients; lowest and highest of several seeds."""
+    cell = {"mean": seeds.mean(), "low": interval[0], "high": interval[1]}
+    if len(seeds) > 1:
+        cell |= {"lowest": seeds.min(), "highest": seeds.max()}
+    return {name: float(value) for name, value in cell.items()}
+
+
+def show(result) -> None:
+    """Print the table."""
+    print(f"{result['patients']} patients, {result['patches']} patches of brain")
+    print(f"{len(result['seeds'])} seeds from {result['seeds'][0]}, {result['epochs']} epochs")
+    print("mean over seeds (95 % of draws of patients) [lowest to highest seed, if several]")
+    for target, rows in result["scores"].items():
+        print(f"\n{target}: prevalence {result['prevalence'][target]:.3f}")
+        print("AUROC, average precision, recall at 95 % purity")
+        for method, row in rows.items():
+            print(f"  {method:46}" + "  ".join(_text(cell) for cell in row.values()))
+        print(f"AUROC and average precision of {BEST}, minus those of")
+        for rival, row in result["differences"][target].items():
+            print(f"  {rival:46}" + "  ".join(_text(cell, "+") for cell in row.values()))
+    print("\nthe cluster of highest mean unexplained brightness, chosen without a label")
+    print("purity in any lesion, patches, share of any lesion and of > 25 % lesion that it holds")
+    for method, row in result["clusters"].items():
+        shares = "  ".join(f"{row[f'share of {target}']:.3f}" for target in TARGETS)
+        print(f"  {method:46}{_text(row['purity'])}  {row['patches']:6.0f}  {shares}")
+    print(f"\n{result['minutes']:.1f} minutes")
+
+
+def _text(cell, sign="") -> str:
+    numbers = [f"{value:{sign}.3f}" for value in cell.values()]
+    text = f"{numbers[0]} ({numbers[1]} to {numbers[2]})"
+    return f"{text} [{numbers[3]} to {numbers[4]}]" if len(numbers) > 3 else text
 
 
 def main() -> None:
@@ -200,33 +308,29 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("--fit", type=Path, help="fit on the patients of this file instead")
     parser.add_argument("--json", type=Path, help="write the table here as well")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--seeds", type=int, default=1, help="how many to train with")
     arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error("--seeds must be at least 1")
 
     started = time.perf_counter()
     data = load(arguments.file)
     fit = load(arguments.fit) if arguments.fit else None
-    scores = score(data, fit, epochs=arguments.epochs, seed=arguments.seed)
-    print(f"{len(set(data['subject']))} patients, {len(data['subject'])} patches of brain")
-    table = {}
-    for target, limit in TARGETS.items():
-        is_lesion = data["lesion_fraction"] > limit
-        print(f"\n{target}: prevalence {is_lesion.mean():.3f}")
-        print(f"{'':40} AUROC (95 % of draws)    AP (95 % of draws)   recall at 95 % purity")
-        for method, values in scores[target].items():
-            row = table.setdefault(target, {}).setdefault(method, {})
-            text = ""
-            for name, metric in METRICS.items():
-                low, high = patient_bootstrap(
-                    metric, is_lesion, values, data["subject"], n_resamples=100
-                )
-                row[name] = [float(metric(is_lesion, values)), low, high]
-                text += "  {:.3f} ({:.3f}-{:.3f})".format(*row[name])
-            print(f"{method:38}{text}", flush=True)
-    print(f"\n{(time.perf_counter() - started) / 60:.1f} minutes")
+    seeds = list(range(arguments.seed, arguments.seed + arguments.seeds))
+    runs = [score(data, fit, epochs=arguments.epochs, seed=seed) for seed in seeds]
+    result = {
+        "patients": len(set(data["subject"])),
+        "patches": len(data["subject"]),
+        "epochs": arguments.epochs,
+        "seeds": seeds,
+        **measure(data, runs),
+    }
+    result["minutes"] = (time.perf_counter() - started) / 60
+    show(result)
     if arguments.json:
-        arguments.json.write_text(json.dumps(table, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
