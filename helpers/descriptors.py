@@ -71,7 +71,11 @@ class Descriptors:
 
 
 def describe(
-    scan: Scan, patch: int = 28, *, offset: tuple[int, int] = (0, 0), min_brain: float = 0.25
+    scan: Scan,
+    patch: int = 28,
+    *,
+    offsets: Sequence[tuple[int, int]] = ((0, 0),),
+    min_brain: float = 0.25,
 ) -> Descriptors:
     """Describe every patch of one scan, without looking at any other patient or at its lesion.
 
@@ -81,15 +85,16 @@ def describe(
         Rows and columns 1 mm apart.
     patch : int
         Rows and columns of a patch.
-    offset : (int, int)
-        First row and column of the grid; several grids make overlapping patches.
+    offsets : sequence of (int, int)
+        First row and column of each grid of patches; several make overlapping patches.
     min_brain : float
         Patches with a smaller share of brain are left out.
 
     Returns
     -------
     Descriptors
-        In the order of `helpers.patches.extract_patches`; none at all if no patch holds brain.
+        Grid after grid, each in the order of `helpers.patches.extract_patches`; no row at all if
+        no patch holds brain.
 
     Examples
     --------
@@ -108,18 +113,26 @@ def describe(
     maps["plain"] = normalize_intensity(scan.dwi[box], mask=brain)
     maps["excess"] = mirror_excess(maps["plain"], brain, midline)
 
-    def cut(values, **masks):
-        whole = np.zeros(scan.brain.shape, values.dtype)
-        whole[box] = values
-        rows, columns = offset
-        return extract_patches(whole[:, rows:, columns:], (patch, patch), **masks)
+    def whole(values):
+        volume = np.zeros(scan.brain.shape, values.dtype)
+        volume[box] = values
+        return volume
+
+    maps = {name: whole(values) for name, values in maps.items()}
+    grids = [_describe_grid(scan, maps, patch, offset, min_brain) for offset in offsets]
+    return Descriptors.concatenate(grids)
+
+
+def _describe_grid(scan, maps, patch, offset, min_brain) -> Descriptors:
+    def cut(volume, **masks):
+        return extract_patches(volume[:, offset[0] :, offset[1] :], (patch, patch), **masks)
 
     lesion = None if scan.lesion is None else scan.lesion[:, offset[0] :, offset[1] :]
-    grid = cut(brain, lesion_mask=lesion, subject_id=scan.subject_id)
+    grid = cut(scan.brain, lesion_mask=lesion, subject_id=scan.subject_id)
     brain_fraction = grid.patches.mean(axis=(1, 2), dtype=np.float32)
     kept = brain_fraction >= min_brain
     inside = grid.patches[kept]
-    pixels = {name: cut(values).patches[kept] for name, values in maps.items()}
+    pixels = {name: cut(volume).patches[kept] for name, volume in maps.items()}
     quantiles = [
         patch_quantiles(pixels[name], inside)
         for name in ("brightness", "unexplained", "around, 8 mm", "around, 16 mm")

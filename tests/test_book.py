@@ -1,6 +1,7 @@
 """What must hold for every page of the book."""
 
 import ast
+import csv
 import inspect
 import os
 import re
@@ -10,8 +11,9 @@ import nbformat
 import numpy as np
 import pytest
 import yaml
+from sklearn.linear_model import LogisticRegression
 
-from helpers import patches, plots, vae
+from helpers import cohort, patches, plots, vae
 
 BOOK = Path(__file__).parents[1]
 NOTEBOOKS = sorted((BOOK / "chapters").glob("*.ipynb"))
@@ -108,7 +110,7 @@ def test_every_chapter_shows_its_minutes_and_asks_a_question(path):
     assert re.search(r"^# .*\n\n\*\*.*\?\*\*$", text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("number", ["04", "05"])
+@pytest.mark.parametrize("number", ["04", "05", "06", "07", "08"])
 def test_every_picture_of_a_brain_says_whose_it_is(number):
     (path,) = (path for path in NOTEBOOKS if path.stem.startswith(number))
     for cell in figures(path):
@@ -168,6 +170,15 @@ def test_the_patch_loop_shown_in_chapter_4_is_the_helpers():
     np.testing.assert_array_equal(cut.locations, locations)
 
 
+def test_the_readout_shown_in_chapter_5_is_the_helpers():
+    held_out_score = shown_once("05")["held_out_score"]
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(60, 3)), rng.random(60) < 0.4
+    folds = cohort.patient_folds(np.repeat(list("abcdef"), 10), n_folds=3)
+    arguments = LogisticRegression(), [(x[fit], x[hold]) for fit, hold in folds], folds, labels
+    np.testing.assert_array_equal(held_out_score(*arguments), cohort.held_out_score(*arguments))
+
+
 # --- the built book ---------------------------------------------------------------------------
 
 
@@ -207,3 +218,63 @@ def test_every_picture_on_the_page_has_a_caption(executed):
             assert "caption" in cell.metadata["mystnb"]["figure"], cell.source
             drawn += 1
     assert drawn >= 2
+
+
+# --- claims: each number in the text, and the interval in which its sentence is true -------------
+
+with (BOOK / "tests" / "claims.csv").open(encoding="utf-8", newline="") as file:
+    CLAIMS = list(csv.DictReader(file))
+GLUED = re.compile(r"\{glue:text\}`(\w+)")
+
+
+def glued(path):
+    """What an executed chapter glued, by name."""
+    values = {}
+    for cell in cells(path, "code"):
+        for output in cell.outputs:
+            if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
+                (text,) = output["data"].values()
+                values[name] = ast.literal_eval(text)
+    return values
+
+
+@each_notebook
+def test_every_sentence_with_a_number_of_ours_is_a_claim(path):
+    claimed = {(c["key"], c["sentence"]) for c in CLAIMS if c["chapter"] == path.stem}
+    said = {
+        (key, line.strip())
+        for cell in cells(path, "markdown")
+        for line in cell.source.splitlines()
+        for key in GLUED.findall(line)
+        if key not in ("minutes", "which")
+    }
+    assert said == {(key, line) for key, line in claimed if key != "which"}
+
+
+def test_no_claim_is_so_wide_that_it_says_nothing():
+    for claim in CLAIMS:
+        if claim["upper"]:
+            lower, upper = float(claim["lower"]), float(claim["upper"])
+            middle = abs(lower + upper) / 2
+            assert lower <= upper and upper - lower <= max(0.12, 0.6 * middle), claim
+
+
+@each_notebook
+def test_every_claim_holds(executed):
+    values = glued(executed)
+    claims = [claim for claim in CLAIMS if claim["chapter"] == executed.stem]
+    stand_in = any(
+        NOTICE in output.get("text", "")
+        for cell in cells(executed, "code")
+        for output in cell.outputs
+    )
+    made_on = next((c["lower"] for c in claims if c["key"] == "which"), None)
+    if stand_in or values.get("which") != made_on:
+        pytest.skip(f"the claims were made on {made_on or 'MNIST'}, the page ran on other data")
+    broken = []
+    for claim in claims:
+        value, lower, upper = values[claim["key"]], claim["lower"], claim["upper"]
+        holds = float(lower) <= value <= float(upper) if upper else value == lower
+        if not holds:
+            broken.append(f"{claim['key']} = {value}, not {lower} to {upper}: {claim['sentence']}")
+    assert not broken, "\n".join(broken)

@@ -1,11 +1,25 @@
 """Which patients a chapter runs on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+from joblib import parallel_config
+from sklearn.linear_model import LogisticRegression
 
-from helpers import cohort
-from helpers.cohort import find_cohort, find_real_cohorts, load_patches
+from helpers import cache, cohort
+from helpers.cohort import (
+    brain_patches,
+    find_cohort,
+    find_real_cohorts,
+    held_out_score,
+    load_descriptors,
+    load_patches,
+    patient_folds,
+)
 from helpers.isles import find_cases, load_case
 
 
@@ -104,3 +118,97 @@ def test_lesion_in_patches_that_are_left_out_is_counted(tmp_path):
     assert patches.dropped_lesion_voxels == 70
     assert patches.dropped_brain_voxels == 3 * 56 * (5 + 4)  # the rim, and the dropped margin
     assert load_patches([case], min_brain_fraction=0.1).dropped_lesion_voxels == 0
+
+
+def test_patches_of_a_cohort_are_those_of_its_scans(tmp_path):
+    cases = write_scans(tmp_path, 3)
+    together = load_patches(cases, (20, 14), min_brain_fraction=0.5)
+    alone = [
+        brain_patches(load_case(case, spacing=cohort.SPACING), (20, 14), min_brain_fraction=0.5)
+        for case in cases
+    ]
+    for name in ("patches", "locations", "lesion_fraction", "brain_fraction", "subject_ids"):
+        expected = np.concatenate([getattr(patches, name) for patches in alone])
+        np.testing.assert_array_equal(getattr(together, name), expected)
+    assert together.dropped_lesion_voxels == sum(p.dropped_lesion_voxels for p in alone)
+    assert together.dropped_brain_voxels == sum(p.dropped_brain_voxels for p in alone) > 0
+
+
+# -- descriptors of a cohort -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Where results are kept; threads instead of processes, which would not look there."""
+    monkeypatch.setattr(cache, "data_folder", lambda: tmp_path / "kept")
+    with parallel_config(backend="threading"):
+        yield tmp_path / "kept" / "cache"
+
+
+def test_descriptors_are_of_the_same_patches_in_the_same_order(tmp_path, kept):
+    cases = write_scans(tmp_path, 3)
+    for chosen in (cases, cases[::-1]):
+        described, patches = load_descriptors(chosen), load_patches(chosen)
+        for name in ("locations", "lesion_fraction", "brain_fraction", "subject_ids"):
+            np.testing.assert_array_equal(getattr(described, name), getattr(patches, name))
+    assert len(list(kept.iterdir())) == 3  # the order is not what takes long
+
+
+def test_descriptors_are_kept_by_patient_and_content(tmp_path, kept):
+    (case,) = write_scans(tmp_path, 1)
+    first = load_descriptors([case])
+    moved = replace(case, dwi=case.dwi.rename(tmp_path / "moved.nii.gz"))
+    np.testing.assert_array_equal(load_descriptors([moved]).quantiles, first.quantiles)
+    assert len(list(kept.iterdir())) == 1
+
+    renamed = load_descriptors([replace(moved, subject_id="somebody else")])
+    assert set(renamed.subject_ids) == {"somebody else"}
+    assert np.isnan(load_descriptors([replace(moved, lesion=None)]).lesion_fraction).all()
+
+    image = sitk.ReadImage(str(case.lesion))
+    emptied = sitk.GetImageFromArray(0 * sitk.GetArrayFromImage(image))
+    emptied.CopyInformation(image)
+    sitk.WriteImage(emptied, str(case.lesion))
+    assert first.lesion_fraction.any() and not load_descriptors([moved]).lesion_fraction.any()
+
+
+# -- folds of patients -----------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.sampled_from("abcdefgh"), min_size=3, max_size=60).filter(
+        lambda ids: len(set(ids)) > 2
+    ),
+    st.integers(2, 3),
+    st.integers(0, 5),
+)
+def test_every_patient_is_held_out_once_and_never_fitted_on_then(ids, n_folds, seed):
+    ids = np.array(ids)
+    folds = patient_folds(ids, n_folds, seed)
+    assert len(folds) == n_folds
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(ids)))
+    for train, test in folds:
+        assert len(train) and len(test)
+        assert not set(ids[train]) & set(ids[test])
+        assert sorted([*train, *test]) == list(range(len(ids)))
+
+
+def test_the_seed_decides_who_is_held_out_together():
+    ids = np.repeat(np.arange(20), 3)
+    first, again, other = (patient_folds(ids, seed=seed)[0][1].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_a_held_out_score_has_not_seen_the_patients_labels():
+    # Each patient has a code of their own, so that who has seen the labels can tell them apart.
+    rng = np.random.default_rng(0)
+    ids = np.repeat(np.arange(12), 10)
+    is_lesion = np.repeat(rng.permutation(12) % 2 == 0, 10)
+    codes, folds = np.eye(12)[ids], patient_folds(ids)
+    readout, split = LogisticRegression(), [(codes[a], codes[b]) for a, b in folds]
+    assert readout.fit(codes, is_lesion).score(codes, is_lesion) == 1
+    score = held_out_score(readout, split, folds, is_lesion)
+    assert all(np.ptp(score[test]) < 1e-6 for _, test in folds)
+    # What all patients share is learnt from the others.
+    told = [(is_lesion[a, None] * 9.0, is_lesion[b, None] * 9.0) for a, b in folds]
+    assert ((held_out_score(readout, told, folds, is_lesion) > 0.5) == is_lesion).all()

@@ -1,5 +1,7 @@
 """Facts about scale and symmetry."""
 
+from functools import lru_cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from helpers.hemispheres import (
 from helpers.phantom import MARGIN, _draw_anatomy, _draw_stroke, simulate_case
 
 LARGEST_STROKE = np.random.SeedSequence(2015).spawn(28)[27]  # 350 ml
+simulated = lru_cache(simulate_case)
 
 
 @pytest.fixture
@@ -25,26 +28,24 @@ def brain():
     return ((rows / 18) ** 2 + (columns / 13) ** 2 < 1)[None]
 
 
-def head(tilt=(0.0, 0.0), shift=(0.0, 0.0, 0.0), spacing=(5.0, 2.0, 2.0)):
+def head(tilt=(0.0, 0.0), shift=(0.0, 0.0, 0.0)):
     """A head whose halves match, tilted and off centre: volume, brain and its true midline.
 
-    Also the distance of each voxel from the midline, in mm, positive to the left.
+    Also how far to the left of the midline each voxel lies, in mm.
     """
-    shape = (32, 100, 92)
-    places = np.moveaxis(np.indices(shape), 0, -1) * spacing
+    spacing = (5.0, 2.0, 2.0)
+    places = np.moveaxis(np.indices((32, 100, 92)), 0, -1) * spacing
     centre = places.mean(axis=(0, 1, 2)) + shift
     normal = np.array([*tilt, 1]) / np.linalg.norm([*tilt, 1])
-    back = np.cross(normal, (1, 0, 0)) / np.linalg.norm(np.cross(normal, (1, 0, 0)))
-    left, back, up = (
-        np.dot(places - centre, axis) for axis in (normal, back, np.cross(back, normal))
-    )
-    brain = (up / 65) ** 2 + (back / 85) ** 2 + (left / 68) ** 2 < 1
-    volume = (
-        1 + 0.3 * np.cos(np.abs(left) / 9 + back / 14) * np.cos(up / 11) + 0.2 * np.sin(back / 20)
-    )
-    volume -= 0.7 * np.exp(-(((np.abs(left) - 12) / 6) ** 2) - (back / 30) ** 2 - (up / 20) ** 2)
-    midline = Midline(tuple(normal), float(centre @ normal), spacing)
-    return np.where(brain, 300 * volume, 0), brain, midline, left
+    backwards = np.cross(normal, (1, 0, 0)) / np.linalg.norm(np.cross(normal, (1, 0, 0)))
+    axes = normal, backwards, np.cross(backwards, normal)
+    left, back, up = ((places - centre) @ axis for axis in axes)
+    brain = (left / 68) ** 2 + (back / 85) ** 2 + (up / 65) ** 2 < 1
+    aside = np.abs(left)
+    folds = 0.3 * np.cos(aside / 9 + back / 14) * np.cos(up / 11) + 0.2 * np.sin(back / 20)
+    ventricles = np.exp(-(((aside - 12) / 6) ** 2) - (back / 30) ** 2 - (up / 20) ** 2)
+    volume = 300 * (1 + folds - 0.7 * ventricles)
+    return np.where(brain, volume, 0), brain, Midline(tuple(normal), centre @ normal, spacing), left
 
 
 def apart(found, expected, brain):
@@ -73,11 +74,11 @@ def test_a_midline_in_the_middle_of_the_columns_mirrors_exactly(columns, spacing
 
 
 def test_a_point_appears_as_far_behind_the_mirror_as_it_stands_before_it():
-    # The plane x = z, in voxels of 2 x 1 x 1 mm: what is 4 mm up and 0 mm left goes to 0 and 4.
+    # The plane x = z, in voxels of 2 x 1 x 1 mm: what is 4 mm up and 2 mm left goes to 2 and 4.
     volume = np.zeros((4, 3, 7))
-    volume[2, 1, 0] = 1
+    volume[2, 1, 2] = 1
     midline = Midline((-(0.5**0.5), 0.0, 0.5**0.5), 0.0, (2.0, 1.0, 1.0))
-    assert np.argwhere(mirror(volume, midline) > 0.99).tolist() == [[0, 1, 4]]
+    assert np.argwhere(mirror(volume, midline) > 0.99).tolist() == [[1, 1, 4]]
 
 
 def test_mirroring_twice_in_a_tilted_midline_blurs_and_no_more():
@@ -133,18 +134,16 @@ def test_a_crop_around_the_brain_gives_the_same_mirrored_values():
 )
 def test_the_midline_is_found_again_also_beside_a_large_bright_lesion(tilt, shift, lesion):
     volume, brain, midline, left = head(tilt, shift)
-    z, y, x = np.indices(brain.shape)
-    distance = np.hypot(np.hypot(5 * (z - 16), 2 * (y - 60)), left - 32)
-    volume[brain & (left > 0) & (distance < lesion)] += (
-        600  # up to 15 % of the brain, three times as bright
-    )
+    slices, rows, _ = np.indices(brain.shape)
+    away = np.sqrt((5 * (slices - 16)) ** 2 + (2 * (rows - 60)) ** 2 + (left - 32) ** 2)
+    volume[brain & (left > 0) & (away < lesion)] += 600  # up to a fifth of the brain
     angle, distance = apart(find_midline(volume, brain, midline.spacing), midline, brain)
     assert angle < 1 and distance < 1
 
 
-@pytest.mark.parametrize("seed", [0, 3, LARGEST_STROKE], ids=["3 ml", "1 ml", "349 ml"])
+@pytest.mark.parametrize("seed", [3, LARGEST_STROKE], ids=["1 ml", "349 ml"])
 def test_the_midline_of_a_simulated_patient_is_where_the_simulation_put_it(seed):
-    scan, rng = simulate_case(seed), np.random.default_rng(seed)
+    scan, rng = simulated(seed), np.random.default_rng(seed)
     _draw_stroke(rng)  # comes first, and uses up random numbers
     anatomy = _draw_anatomy(rng)
     np.testing.assert_array_equal(np.pad(anatomy.brain, MARGIN), scan.brain)
@@ -164,12 +163,11 @@ def test_the_midline_of_a_simulated_patient_is_where_the_simulation_put_it(seed)
 
 
 def test_the_largest_stroke_hardly_moves_the_midline():
-    before, after = (simulate_case(LARGEST_STROKE, infarct=infarct) for infarct in (False, True))
-    share = after.lesion.sum() / after.brain.sum()
-    assert share > 0.15
+    before, after = simulate_case(LARGEST_STROKE, infarct=False), simulated(LARGEST_STROKE)
+    assert after.lesion.sum() > 0.15 * after.brain.sum()
     midlines = [find_midline(scan.dwi, scan.brain, scan.spacing) for scan in (before, after)]
     angle, distance = apart(*midlines, after.brain)
-    assert angle < 1.5 and distance < 1.5
+    assert angle < 1 and distance < 1
 
 
 def test_the_midline_does_not_depend_on_the_scanners_gain():
@@ -210,9 +208,9 @@ def test_a_tilted_head_leaves_only_its_lesion_over():
     struck = np.where(lesion, relative + 1, relative)
     well_inside = brain & (mirror(brain, midline) > 0.999)
     for show in (mirror_excess, unexplained_brightness):
-        assert np.abs(show(relative, brain, midline)[well_inside]).mean() < 0.1
+        assert np.maximum(show(relative, brain, midline), 0)[well_inside].mean() < 0.05
         shown = show(struck, brain, midline)
-        assert np.median(shown[lesion]) > 0.5
+        assert np.median(shown[lesion]) > 0.4
         assert np.median(shown[mirror(lesion, midline) > 0.5]) < 0
         assert (shown[~brain] == 0).all()
 
@@ -242,21 +240,22 @@ def test_the_scale_does_not_depend_on_the_gain(gain):
 
 
 def test_the_mode_is_0_and_twice_as_bright_is_1():
-    # A gamma distribution of shape 4 has its mode at 3 scales; median and mean lie at 3.7 and 4.
+    # A gamma distribution of shape 4 has its mode at 3 scales, its median at 3.7, its mean at 4.
     brain = np.ones((1, 200, 200), bool)
     volume = np.random.default_rng(0).gamma(4, 30, brain.shape)
-    relative = relative_to_mode(volume, brain)
-    assert relative[volume > 0] == pytest.approx((volume / 90 - 1).ravel(), rel=0.08, abs=0.08)
     brain[0, :5] = False
-    assert (relative_to_mode(volume, brain)[0, :5] == 0).all()
+    relative = relative_to_mode(volume, brain)
+    mode = volume[brain] / (relative[brain] + 1)
+    assert np.ptp(mode) < 0.01 and mode.mean() == pytest.approx(90, rel=0.1)
+    assert (relative[~brain] == 0).all()
 
 
-def test_whole_numbers_of_a_quiet_scanner_have_the_same_mode():
+@pytest.mark.parametrize("gain", [1, 3])
+def test_a_scanner_that_knows_whole_numbers_only_has_the_same_mode(gain):
     brain = np.ones((1, 200, 200), bool)
-    volume = np.random.default_rng(0).normal(20, 4, brain.shape)
-    np.testing.assert_allclose(
-        relative_to_mode(np.rint(volume), brain), np.rint(volume) / 20 - 1, atol=0.05
-    )
+    volume = np.rint(gain * np.random.default_rng(0).normal(100, 20, brain.shape))
+    expected = volume / (100 * gain) - 1
+    np.testing.assert_allclose(relative_to_mode(volume, brain), expected, atol=0.05)
 
 
 @pytest.mark.parametrize("brighter", [0.3, 0.6, 2.0])

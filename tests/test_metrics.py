@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from helpers.metrics import cluster_accuracy, patient_bootstrap, recall_at_purity
+from helpers.metrics import cluster_accuracy, patient_bootstrap, patient_draws, recall_at_purity
 
 
 def by_hand(is_lesion, score, purity):
@@ -104,6 +104,71 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
     assert 88 <= hits <= 99  # an interval that always covers is too wide
 
 
+# --- many draws at once -----------------------------------------------------------------------
+
+MEASURES = {"AUROC": roc_auc_score, "AP": average_precision_score, "recall": recall_at_purity}
+
+
+def patients_of(n, *, seed=0):
+    """Labels, a score that ties often and says a little, and patients of 1 to 12 patches."""
+    rng = np.random.default_rng(seed)
+    patients = np.repeat(np.arange(n), rng.integers(1, 13, n))
+    is_lesion = rng.random(len(patients)) < 0.4
+    return is_lesion, rng.integers(0, 8, len(patients)) + 4 * is_lesion, patients
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 3)), min_size=2, max_size=30
+    ).filter(lambda rows: all(len(set(column)) > 1 for column in (*zip(*rows, strict=True),)[::2])),
+    st.sampled_from([0.3, 0.5, 0.95, 1.0]),
+)
+def test_without_a_draw_the_measures_are_the_usual_ones(rows, purity):
+    is_lesion, score, patients = (np.array(column) for column in zip(*rows, strict=True))
+    draws = patient_draws(is_lesion, score, patients, n_draws=1, purity=purity)
+    assert draws["AUROC"][0] == pytest.approx(roc_auc_score(is_lesion, score))
+    assert draws["AP"][0] == pytest.approx(average_precision_score(is_lesion, score))
+    assert draws["recall"][0] == pytest.approx(recall_at_purity(is_lesion, score, purity))
+
+
+@pytest.mark.parametrize("n", [3, 15])  # of three, many draws hold one kind of patch only
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_draws_spread_as_the_bootstrap_says(n, name):
+    is_lesion, score, patients = patients_of(n, seed=2)
+    draws = patient_draws(is_lesion, score, patients, n_draws=60)
+    assert len(draws[name]) == 61
+    slow = patient_bootstrap(MEASURES[name], is_lesion, score, patients, n_resamples=60)
+    np.testing.assert_allclose(np.percentile(draws[name][1:], [2.5, 97.5]), slow)
+
+
+def test_one_seed_draws_the_same_patients_for_every_score():
+    # The second score is the first, turned round: their AUROC adds up to 1 in every draw.
+    is_lesion, score, patients = patients_of(15)
+    there, back = (patient_draws(is_lesion, s, patients)["AUROC"] for s in (score, -score))
+    np.testing.assert_allclose(there + back, 1)
+    assert np.ptp(there) > 0.05
+    other = patient_draws(is_lesion, score, patients, seed=1)["AUROC"]
+    assert other[0] == there[0] and not np.array_equal(other[1:], there[1:])
+
+
+def test_the_draws_are_of_patients_not_patches():
+    # Patches that say the same thing again add no information and no precision.
+    is_lesion, score, patients = patients_of(15)
+    once = patient_draws(is_lesion, score, patients)
+    often = patient_draws(*(np.repeat(column, 20) for column in (is_lesion, score, patients)))
+    for name in MEASURES:
+        np.testing.assert_allclose(often[name], once[name])
+
+
+def test_the_draws_do_not_depend_on_the_order_of_the_patches():
+    is_lesion, score, patients = patients_of(15)
+    shuffled = np.random.default_rng(0).permutation(len(score))
+    once = patient_draws(is_lesion, score, patients)
+    again = patient_draws(is_lesion[shuffled], score[shuffled], patients[shuffled])
+    for name in MEASURES:
+        np.testing.assert_allclose(again[name], once[name])
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -121,6 +186,13 @@ def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
             lambda: patient_bootstrap(max, [1, 0], [1, 2], ["a", "b"], n_resamples=0),
             "at least 1, found 0",
         ),
+        (lambda: patient_draws([0, 0], [1, 2], ["a", "b"]), "at least one lesion patch"),
+        (lambda: patient_draws([1, 1], [1, 2], ["a", "b"]), "found only lesion"),
+        (lambda: patient_draws([1, 0], [1, np.inf], ["a", "b"]), "1 values that are not finite"),
+        (lambda: patient_draws([1, 0], [1, 2], ["a"]), "subject_ids has shape"),
+        (lambda: patient_draws([1, 0], [1, 2], ["a", "a"]), "at least two, found 1"),
+        (lambda: patient_draws([1, 0], [1, 2], ["a", "b"], n_draws=0), "at least 1, found 0"),
+        (lambda: patient_draws([1, 0], [[1], [2]], ["a", "b"]), r"found shape \(2, 1\)"),
     ],
 )
 def test_bad_input_is_named(call, message):

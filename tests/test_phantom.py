@@ -178,6 +178,37 @@ def test_lesion_is_brighter_than_the_rest_of_the_brain():
         assert lesion > np.median(scan.dwi[scan.brain & ~scan.lesion])
 
 
+@pytest.fixture(scope="module")
+def day_before_and_after():
+    return [phantom.simulate_case(4, infarct=infarct) for infarct in (False, True)]
+
+
+def test_the_day_before_the_head_is_the_same_and_the_mask_says_what_will_come(day_before_and_after):
+    before, after = day_before_and_after
+    np.testing.assert_array_equal(before.brain, after.brain)
+    np.testing.assert_array_equal(before.lesion, after.lesion)
+    assert 10 < after.lesion.sum() * np.prod(after.spacing) / 1000 < 15  # ml
+    assert (before.dwi[~before.brain] == 0).all() and (before.dwi[before.brain] >= 1).all()
+
+
+def test_the_day_before_what_is_far_from_the_infarct_looks_the_same(day_before_and_after):
+    """Noise included; only the gain follows the brain's median, which the infarct raises a bit."""
+    before, after = day_before_and_after
+    near = ndimage.distance_transform_edt(~after.lesion, sampling=after.spacing) <= 10
+    far = after.brain & ~near
+    change = np.abs(after.dwi - before.dwi)[far]
+    assert (change <= 1).mean() > 0.99  # whole numbers of several hundred
+    assert change.max() < 0.05 * np.median(before.dwi[far])
+
+
+def test_the_day_before_nothing_has_brightened_the_place_yet(day_before_and_after):
+    before, after = day_before_and_after
+    darker, brighter = (scan.dwi[scan.lesion].mean() for scan in (before, after))
+    assert brighter > 1.3 * darker
+    scores = [auroc(scan.lesion[scan.brain], scan.dwi[scan.brain]) for scan in (before, after)]
+    assert scores[0] < scores[1] - 0.1
+
+
 # -- the seed --------------------------------------------------------------------------------------
 
 

@@ -26,6 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from helpers.cohort import patient_folds
 from helpers.descriptors import brightness_maps, patch_means, patch_quantiles
@@ -171,11 +172,12 @@ def score(data, fit=None, *, epochs=10, seed=0) -> tuple[dict, dict]:
         splits = [(fit, np.arange(len(data["subject"])))]
     scores = {target: {name: data[name] for name in ONE_NUMBER} for target in TARGETS}
     chosen = {}
-    for train, test in splits:
-        held_out = {key: values[test] for key, values in data.items()}
-        for target, name, values in _score_fold(train, held_out, epochs, seed):
-            table = scores[target] if target else chosen
-            table.setdefault(name, np.zeros(len(data["subject"])))[test] = values
+    with threadpool_limits(1):  # threads that wait for each other cost more than they save here
+        for train, test in splits:
+            held_out = {key: values[test] for key, values in data.items()}
+            for target, name, values in _score_fold(train, held_out, epochs, seed):
+                table = scores[target] if target else chosen
+                table.setdefault(name, np.zeros(len(data["subject"])))[test] = values
     return scores, chosen
 
 
@@ -278,7 +280,7 @@ def _summary(seeds, interval) -> dict[str, float]:
 def show(result) -> None:
     """Print the table."""
     print(f"{result['patients']} patients, {result['patches']} patches of brain")
-    print(f"{len(result['seeds'])} seeds from {result['seeds'][0]}, {result['epochs']} epochs")
+    print(f"seeds {', '.join(map(str, result['seeds']))}; {result['epochs']} epochs")
     print("mean over seeds (95 % of draws of patients) [lowest to highest seed, if several]")
     for target, rows in result["scores"].items():
         print(f"\n{target}: prevalence {result['prevalence'][target]:.3f}")

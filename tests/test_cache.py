@@ -1,0 +1,196 @@
+"""Results are computed once for the same code and data, and kept whole or not at all."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import cache
+from helpers.cache import cached, file_hash
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A data folder of its own."""
+    monkeypatch.setattr(cache, "data_folder", lambda: tmp_path)
+    return tmp_path
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+    y: np.ndarray
+
+
+def counting(calls):
+    def slow(*arguments, **settings):
+        calls.append(arguments)
+        return len(calls), arguments, settings
+
+    return slow
+
+
+def counting_otherwise(calls):
+    def slow(*arguments, **settings):
+        calls.append(arguments)
+        return -len(calls), arguments, settings
+
+    return slow
+
+
+def files(root):
+    return [path for path in root.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), (1,), ("a", 2.5, None), (np.arange(5),), ({"b": [1, 2]}, (3, 4)), (Path("x"),)],
+)
+def test_what_was_computed_once_is_kept(shelf, arguments):
+    calls = []
+    first, again = (cached(counting(calls), *arguments) for _ in range(2))
+    assert len(calls) == 1 and first[0] == again[0] == 1
+    np.testing.assert_equal(again[1], arguments)
+    assert len(files(shelf)) == 1 and files(shelf)[0].parent == shelf / "cache"
+
+
+def test_arrays_are_told_apart_by_what_they_hold(shelf):
+    calls, array = [], np.arange(5.0)
+    cached(counting(calls), Point(1, array))
+    cached(counting(calls), Point(1, array.copy()))
+    assert len(calls) == 1
+    array[3] += 1e-9
+    cached(counting(calls), Point(1, array))
+    cached(counting(calls), Point(1, array.astype(np.float32)))
+    assert len(calls) == 3
+
+
+def test_other_arguments_or_settings_are_computed_anew(shelf):
+    calls = []
+    for settings in ({}, {"epochs": 1}, {"epochs": 2}, {"seed": 2}):
+        for arguments in ((), (1,), (2,), (1, 2), (2, 1), ("1",)):
+            result = cached(counting(calls), *arguments, **settings)
+            assert result == (len(calls), arguments, settings)
+    assert len(calls) == len(files(shelf)) == 24
+
+
+def test_another_function_is_computed_anew_also_under_the_same_name(shelf):
+    calls = []
+    assert counting(calls).__name__ == counting_otherwise(calls).__name__
+    assert cached(counting(calls), 1)[0] == 1
+    assert cached(counting_otherwise(calls), 1)[0] == -2
+    assert cached(counting(calls), 1)[0] == 1
+
+
+def test_an_edited_function_is_computed_anew(shelf, tmp_path, monkeypatch):
+    module = tmp_path / "edited.py"
+
+    def load(source):
+        module.write_text(source)
+        namespace = {}
+        exec(compile(source, module, "exec"), namespace)
+        return namespace["double"]
+
+    assert cached(load("def double(x):\n    return 2 * x\n"), 4) == 8
+    edited = load("def double(x):\n    return 2 * x + 0.5\n")
+    assert "0.5" in inspect.getsource(edited)
+    assert cached(edited, 4) == 8.5
+
+
+@pytest.mark.parametrize("part", ["a package", "a helper"])
+def test_other_helpers_or_packages_compute_anew(shelf, monkeypatch, part):
+    calls = []
+    cached(counting(calls), 1)
+    with monkeypatch.context() as patch:
+        if part == "a package":
+            patch.setattr(cache, "version", lambda package: "0.0.1")
+        else:
+            (shelf / "cache.py").write_text("# rewritten")
+            patch.setattr(cache, "__file__", str(shelf / "cache.py"))
+        cache._code.cache_clear()  # as in a new session
+        cached(counting(calls), 1)
+    cache._code.cache_clear()
+    cached(counting(calls), 1)
+    assert len(calls) == 2
+
+
+def test_what_it_depends_on_takes_the_place_of_the_arguments(shelf):
+    calls = []
+    first = cached(counting(calls), "/here/scan", depends_on="its content")
+    assert cached(counting(calls), "/moved/scan", depends_on="its content") == first
+    cached(counting(calls), "/here/scan", depends_on="other content")
+    cached(counting(calls), "/here/scan", depends_on="its content", epochs=2)
+    assert len(calls) == 3
+
+
+def test_nothing_is_kept_of_what_went_wrong(shelf):
+    calls = []
+
+    def fails_at_first(x):
+        calls.append(x)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return x
+
+    with pytest.raises(KeyboardInterrupt):
+        cached(fails_at_first, 1)
+    assert files(shelf) == []
+    assert cached(fails_at_first, 1) == cached(fails_at_first, 1) == 1
+    assert len(calls) == 2
+
+
+def test_what_cannot_be_written_leaves_no_part_of_itself(shelf):
+    def half_written():
+        return [np.zeros(10_000), lambda: "functions cannot be pickled"]
+
+    with pytest.raises(Exception, match="pickle"):
+        cached(half_written)
+    assert files(shelf) == []
+
+
+def test_the_folder_can_be_deleted(shelf):
+    calls = []
+    cached(counting(calls), 1)
+    files(shelf)[0].unlink()
+    (shelf / "cache").rmdir()
+    cached(counting(calls), 1)
+    assert len(calls) == 2
+
+
+# --- the content of files ---------------------------------------------------------------------
+
+
+@given(*[st.lists(st.none() | st.binary(max_size=3), max_size=3)] * 2)
+def test_hashes_agree_for_the_same_contents_in_the_same_order_only(tmp_path_factory, one, other):
+    root = tmp_path_factory.mktemp("files")
+
+    def written(name, contents):
+        paths = [root / f"{name}{i}" for i in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            if content is not None:
+                path.write_bytes(content)
+        return [p if c is not None else None for p, c in zip(paths, contents, strict=True)]
+
+    hashes = [file_hash(*written(*files)) for files in (("one", one), ("other", other))]
+    assert (hashes[0] == hashes[1]) == (one == other)
+
+
+def test_where_one_file_ends_matters(tmp_path):
+    paths = []
+    for content in (b"ab", b"c", b"a", b"bc", b"none"):
+        paths.append(tmp_path / content.decode())
+        paths[-1].write_bytes(content)
+    ab, c, a, bc, none = paths
+    assert file_hash(ab, c) != file_hash(a, bc)
+    assert file_hash(ab, c) != file_hash(c, ab)
+    assert file_hash(none) != file_hash(None)
+    assert file_hash(ab) == file_hash(ab)
+
+
+def test_a_lost_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="lost"):
+        file_hash(tmp_path / "lost")
