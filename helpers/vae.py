@@ -295,6 +295,8 @@ class VAE(keras.Model):
         Training a mixture prior from scratch leaves most of its components empty; so train the
         VAE for a few epochs, call this, and train on.
         """
+        if self.components == 1:
+            raise ValueError("a prior of one component is N(0, I); there is nothing to initialise")
         codes = self.encode(x)[0]
         mixture = GaussianMixture(
             self.components, covariance_type="diag", reg_covar=1e-3, n_init=3, random_state=seed
@@ -489,6 +491,11 @@ def fit_vae(
     dict of str to list of float
         Keras' history.
 
+    Raises
+    ------
+    ValueError
+        For a mixture prior and fewer than 3 epochs.
+
     Examples
     --------
     >>> vae = build_dense_vae(2, input_shape=(8,), hidden_units=4, likelihood="gaussian")
@@ -497,13 +504,17 @@ def fit_vae(
     """
     steps = epochs * math.ceil(len(x) / batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    vae.compile(optimizer=keras.optimizers.Adam(schedule), jit_compile=True)
+    # Compiling halves the time of an epoch on images, and costs more than it gives on short rows.
+    compile_it = math.prod(x.shape[1:]) > 256
+    vae.compile(optimizer=keras.optimizers.Adam(schedule), jit_compile=compile_it)
     settings = {
         "batch_size": batch_size,
         "verbose": 0,
         "validation_data": None if validation is None else (validation,),
     }
     warm_up = epochs // 3 if vae.components > 1 else 0
+    if vae.components > 1 and not warm_up:
+        raise ValueError(f"a mixture prior needs at least 3 epochs, found {epochs}")
     history = vae.fit(x, epochs=warm_up, **settings).history if warm_up else {}
     if warm_up:
         vae.initialise_prior(x)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ from helpers.hemispheres import mirror_excess, relative_to_mode
 from helpers.intensity import normalize_intensity
 from helpers.metrics import patient_bootstrap, patient_draws
 from helpers.patches import extract_patches
-from helpers.vae import VAE, build_dense_vae, fit_vae, keras
+from helpers.vae import build_dense_vae, fit_and_encode, fit_vae, keras
 
 PATCH = 28
 TARGETS = {"any lesion": 0.0, "> 25 % lesion": 0.25}
@@ -109,26 +109,26 @@ def _features(image, lesion, subject) -> dict[str, np.ndarray]:
     }
 
 
-def network(features, likelihood, *, epochs, seed, components=1) -> VAE:
-    """Train a VAE with five latents."""
+def representations(inputs, *, epochs, seed) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Fit each representation on training patches; yield its name, their codes and the others'."""
+    settings = {"epochs": epochs, "seed": seed}
+    for key, (train, test) in inputs.items():
+        pca = PCA(5, random_state=seed).fit(train)
+        yield f"PCA-5 of {key}", pca.transform(train), pca.transform(test)
+    yield "the post's VAE", *fit_and_encode(*inputs["pixels"], **settings)
+    settings["likelihood"] = "learned_gaussian"
+    yield "VAE-5 of quantiles", *fit_and_encode(*inputs["quantiles"], **settings)
+    yield ALL_QUANTILES, *inputs["quantiles"]
+
+
+def own_clusters(train, test, *, epochs, seed) -> list[np.ndarray]:
+    """Which component of a VAE's mixture prior each patch belongs to."""
     keras.utils.set_random_seed(seed)
     vae = build_dense_vae(
-        5, input_shape=features.shape[1:], likelihood=likelihood, components=components
+        5, input_shape=train.shape[1:], likelihood="learned_gaussian", components=10
     )
-    fit_vae(vae, features, epochs=epochs)
-    return vae
-
-
-def representations(pixels, quantiles, *, epochs, seed) -> Iterator[tuple[str, str, Callable]]:
-    """Fit each representation on training patches; yield its name, its input and its encoder."""
-    settings = {"epochs": epochs, "seed": seed}
-    yield "PCA-5 of pixels", "pixels", PCA(5, random_state=seed).fit(pixels).transform
-    post = network(pixels, "bernoulli", **settings)
-    yield "the post's VAE", "pixels", lambda x: post.encode(x)[0]
-    yield "PCA-5 of quantiles", "quantiles", PCA(5, random_state=seed).fit(quantiles).transform
-    vae = network(quantiles, "learned_gaussian", **settings)
-    yield "VAE-5 of quantiles", "quantiles", lambda x: vae.encode(x)[0]
-    yield ALL_QUANTILES, "quantiles", lambda x: x
+    fit_vae(vae, train, epochs=epochs)
+    return [vae.belonging(x).argmax(axis=1) for x in (train, test)]
 
 
 def readouts(seed) -> dict:
@@ -193,9 +193,7 @@ def _score_fold(train, test, epochs, seed) -> Iterator[tuple[str | None, str, np
         brightness = train["one number: unexplained brightness"]
         return held_out == max(np.unique(owner), key=lambda k: brightness[owner == k].mean())
 
-    pixels, quantiles = inputs["pixels"][0], inputs["quantiles"][0]
-    for name, key, encode in representations(pixels, quantiles, epochs=epochs, seed=seed):
-        codes, held_out = map(encode, inputs[key])
+    for name, codes, held_out in representations(inputs, epochs=epochs, seed=seed):
         for target, is_lesion in labels.items():
             for how, model in readouts(seed).items():
                 if name != ALL_QUANTILES or how != "line":
@@ -204,7 +202,7 @@ def _score_fold(train, test, epochs, seed) -> Iterator[tuple[str | None, str, np
         if name == ALL_QUANTILES:
             continue
         for way, model in clusterings(seed).items():
-            if key == "pixels" and way != "mixture, 10":
+            if "quantiles" not in name and way != "mixture, 10":
                 continue
             owner, held_out_owner = model.fit_predict(codes), model.predict(held_out)
             if way == "mixture, 10":
@@ -212,10 +210,9 @@ def _score_fold(train, test, epochs, seed) -> Iterator[tuple[str | None, str, np
                 for target, is_lesion in labels.items():
                     share = np.bincount(owner, is_lesion, minlength=10) / size
                     yield target, f"{name}, ten clusters", share[held_out_owner]
-            if key == "quantiles":
+            if "quantiles" in name:
                 yield None, f"{name}, {way}", in_brightest(owner, held_out_owner)
-    vae = network(quantiles, "learned_gaussian", epochs=epochs, seed=seed, components=10)
-    owners = [vae.belonging(x).argmax(axis=1) for x in inputs["quantiles"]]
+    owners = own_clusters(*inputs["quantiles"], epochs=epochs, seed=seed)
     yield None, "VAE-5 of quantiles, its own prior, 10", in_brightest(*owners)
 
 
