@@ -111,13 +111,16 @@ def _features(image, lesion, subject) -> dict[str, np.ndarray]:
 
 def representations(inputs, *, epochs, seed) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Fit each representation on training patches; yield its name, their codes and the others'."""
-    settings = {"epochs": epochs, "seed": seed}
-    for key, (train, test) in inputs.items():
+    vaes = {
+        "pixels": ("the post's VAE", "bernoulli"),
+        "quantiles": ("VAE-5 of quantiles", "learned_gaussian"),
+    }
+    for key, (name, likelihood) in vaes.items():
+        train, test = inputs[key]
         pca = PCA(5, random_state=seed).fit(train)
         yield f"PCA-5 of {key}", pca.transform(train), pca.transform(test)
-    yield "the post's VAE", *fit_and_encode(*inputs["pixels"], **settings)
-    settings["likelihood"] = "learned_gaussian"
-    yield "VAE-5 of quantiles", *fit_and_encode(*inputs["quantiles"], **settings)
+        settings = {"epochs": epochs, "seed": seed, "likelihood": likelihood}
+        yield name, *fit_and_encode(train, test, **settings)
     yield ALL_QUANTILES, *inputs["quantiles"]
 
 
@@ -182,7 +185,7 @@ def score(data, fit=None, *, epochs=10, seed=0) -> tuple[dict, dict]:
 
 
 def _score_fold(train, test, epochs, seed) -> Iterator[tuple[str | None, str, np.ndarray]]:
-    """Yield target, method and held-out scores; without labels, no target and who was chosen."""
+    """Yield target, method and held-out scores; or None, way and who is in the chosen cluster."""
     labels = {target: train["lesion_fraction"] > limit for target, limit in TARGETS.items()}
     scaler = StandardScaler().fit(train["quantiles"])
     inputs = {"pixels": (train["pixels"], test["pixels"])}
