@@ -66,7 +66,7 @@ def literals(path):
 
 
 def test_there_are_chapters_and_figures_to_check():
-    assert len(NOTEBOOKS) >= 5
+    assert len(NOTEBOOKS) >= 8
     assert all(figures(path) for path in NOTEBOOKS)
 
 
