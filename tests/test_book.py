@@ -3,6 +3,7 @@
 import ast
 import csv
 import inspect
+import json
 import os
 import re
 from pathlib import Path
@@ -229,13 +230,8 @@ GLUED = re.compile(r"\{glue:text\}`(\w+)")
 
 def glued(path):
     """What an executed chapter glued, by name."""
-    values = {}
-    for cell in cells(path, "code"):
-        for output in cell.outputs:
-            if name := output.get("metadata", {}).get("scrapbook", {}).get("name"):
-                (text,) = output["data"].values()
-                values[name] = ast.literal_eval(text)
-    return values
+    outputs = json.loads(path.with_suffix(".glue.json").read_text(encoding="utf-8"))
+    return {name: ast.literal_eval(o["data"]["text/plain"]) for name, o in outputs.items()}
 
 
 @each_notebook
