@@ -73,8 +73,8 @@ def kl_to_mixture(z_mean, z_log_var, log_weights, means, log_vars):
     References
     ----------
     Hershey and Olsen (2007), Approximating the Kullback Leibler divergence between Gaussian
-    mixture models, ICASSP, equation 18 for one Gaussian against a mixture.
-    Jiang et al. (2017), Variational deep embedding, IJCAI, equation 16.
+    mixture models, ICASSP: the variational bound, for one Gaussian against a mixture.
+    Jiang et al. (2017), Variational deep embedding, IJCAI.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
     References
     ----------
     Kingma and Welling (2013), Auto-encoding variational Bayes, arXiv:1312.6114, appendix C.
-    Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli, NeurIPS, equation 5.
+    Loaiza-Ganem and Cunningham (2019), The continuous Bernoulli, NeurIPS.
     Rybkin, Daniilidis and Levine (2021), Simple and effective VAE training with calibrated
     decoders, ICML: the learned variance.
 
