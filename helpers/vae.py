@@ -49,7 +49,7 @@ def kl_divergence(z_mean, z_log_var):
 
 
 def kl_to_mixture(z_mean, z_log_var, log_weights, means, log_vars):
-    """Least upper bound of the KL divergence from the encoder's Gaussian to a mixture, in nats.
+    """Upper bound of the KL divergence from the encoder's Gaussian to a mixture, in nats.
 
     The divergence to a mixture has no closed form. This bound weighs the divergence to each
     component by how much the point belongs there, and is exact for one component.
