@@ -136,7 +136,7 @@ def find_midline(volume: np.ndarray, brain: np.ndarray, spacing: Sequence[float]
         raise ValueError(f"brain must hold at least 100 voxels, found {brain.sum()}")
     spacing = np.asarray(spacing, dtype=float)
     smooth = np.where(brain, volume / np.median(volume[brain]), 0)
-    # Capped below ordinary tissue: outline, folds and ventricles count, a bright stroke does not.
+    # Capped at ordinary tissue: outline, folds and ventricles count, a bright stroke does not.
     smooth = np.minimum(smooth, 1.0)
     smooth = gaussian_filter(smooth, 3 / spacing)
     # A voxel every 4 mm within the slice is plenty, and many times faster.
