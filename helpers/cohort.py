@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -21,6 +23,8 @@ from helpers.phantom import write_cohort
 #: Voxel size (z, y, x) in millimetres that every scan is brought to, so that a patch of 28 × 28
 #: voxels shows 28 × 28 mm of anybody's brain.
 SPACING = (5.0, 1.0, 1.0)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,73 @@ def brain_patches(
     )
 
 
-def load_descriptors(cases: Sequence[Case]) -> Descriptors:
+def map_cases(
+    function: Callable[[Case], Result], cases: Sequence[Case], *, client=None
+) -> list[Result]:
+    """Call a function on every case: on all cores of this machine, or on a cluster.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a `helpers.isles.Case`; what it returns has to fit into memory for all cases.
+    cases : sequence of Case
+        The patients.
+    client : distributed.Client, optional
+        A Dask cluster to work on. It gives the work of a worker that dies to another one. The
+        workers need this package, and the files under the same paths. Without a client, joblib
+        uses the cores of this machine.
+
+    Returns
+    -------
+    list
+        What the function returned, in the order of the cases.
+
+    Raises
+    ------
+    ValueError
+        No case was given.
+    ExceptionGroup
+        The function failed on some cases; the message names each with its error. All other cases
+        were gone through first.
+
+    Examples
+    --------
+    >>> from joblib import parallel_config
+    >>> with parallel_config(backend="threading"):
+    ...     map_cases(lambda case: case.dwi, [Case("a", "a_dwi.nii")])
+    ['a_dwi.nii']
+    """
+    if not cases:
+        raise ValueError("cases must name at least one patient, found none")
+    attempt = partial(_attempt, function)
+    if client is None:
+        outcomes = Parallel(n_jobs=-1, return_as="generator")(delayed(attempt)(c) for c in cases)
+    else:
+        futures = client.map(attempt, cases, pure=False)
+        outcomes = (future.exception() or future.result() for future in futures)
+    outcomes = list(tqdm(outcomes, total=len(cases), unit="scan", leave=False))
+    errors = {
+        case.subject_id: outcome
+        for case, outcome in zip(cases, outcomes, strict=True)
+        if isinstance(outcome, Exception)
+    }
+    if errors:
+        listed = "\n".join(f"{name}: {error}" for name, error in errors.items())
+        raise ExceptionGroup(
+            f"{len(errors)} of {len(cases)} patients failed, the others are done:\n{listed}\n",
+            list(errors.values()),
+        )
+    return outcomes
+
+
+def _attempt(function: Callable[[Case], Result], case: Case) -> Result | Exception:
+    try:
+        return function(case)
+    except Exception as error:  # whatever it is, it must not cost the other patients their work
+        return error
+
+
+def load_descriptors(cases: Sequence[Case], *, client=None) -> Descriptors:
     """Describe the patches that `load_patches` cuts, each by quantiles of four maps.
 
     A scan takes about a second, so what was computed is kept, by the content of its files; see
@@ -182,6 +252,8 @@ def load_descriptors(cases: Sequence[Case]) -> Descriptors:
     ----------
     cases : sequence of Case
         The patients; each scan is resampled to `SPACING`.
+    client : distributed.Client, optional
+        As for `map_cases`.
 
     Returns
     -------
@@ -191,7 +263,9 @@ def load_descriptors(cases: Sequence[Case]) -> Descriptors:
     Raises
     ------
     ValueError
-        No case was given, or whatever `helpers.isles.load_case` refuses.
+        No case was given.
+    ExceptionGroup
+        Some scans could not be described; see `map_cases`.
 
     Examples
     --------
@@ -200,13 +274,7 @@ def load_descriptors(cases: Sequence[Case]) -> Descriptors:
     ...
     ValueError: cases must name at least one patient, found none
     """
-    if not cases:
-        raise ValueError("cases must name at least one patient, found none")
-    described = Parallel(n_jobs=-1, return_as="generator")(
-        delayed(_describe_kept)(case) for case in cases
-    )
-    bar = tqdm(described, desc="describing scans", total=len(cases), unit="scan", leave=False)
-    return Descriptors.concatenate(list(bar))
+    return Descriptors.concatenate(map_cases(_describe_kept, cases, client=client))
 
 
 def _describe_kept(case: Case) -> Descriptors:
