@@ -123,7 +123,9 @@ def load_patches(
     Raises
     ------
     ValueError
-        No case was given, or whatever `helpers.isles.load_case` refuses.
+        No case was given.
+    ExceptionGroup
+        Some scans could not be cut; see `map_cases`.
 
     Examples
     --------
@@ -132,14 +134,12 @@ def load_patches(
     ...
     ValueError: cases must name at least one patient, found none
     """
-    if not cases:
-        raise ValueError("cases must name at least one patient, found none")
-    return PatchSet.concatenate(
-        brain_patches(
-            load_case(case, spacing=SPACING), patch_size, min_brain_fraction=min_brain_fraction
-        )
-        for case in tqdm(cases, desc="scans to patches", unit="scan", leave=False)
-    )
+    cut = partial(_load_brain_patches, patch_size=patch_size, min_brain_fraction=min_brain_fraction)
+    return PatchSet.concatenate(map_cases(cut, cases))
+
+
+def _load_brain_patches(case: Case, **settings) -> PatchSet:
+    return brain_patches(load_case(case, spacing=SPACING), **settings)
 
 
 def brain_patches(
