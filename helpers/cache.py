@@ -14,6 +14,7 @@ from typing import Any
 import joblib
 
 from helpers.data import data_folder
+from helpers.quick import is_quick
 
 PACKAGES = ("keras", "numpy", "scikit-learn", "scipy", "SimpleITK", "tensorflow")
 
@@ -54,7 +55,8 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **se
     """
     what = (arguments if depends_on is None else depends_on, settings)
     # An array that joblib hands to a worker through a file is the array it was.
-    key = joblib.hash((inspect.getsource(compute), _code(), what), coerce_mmap=True)
+    source = inspect.getsource(compute), _code(), is_quick()
+    key = joblib.hash((source, what), coerce_mmap=True)
     path = data_folder() / "cache" / f"{compute.__name__}-{key}.joblib"
     if path.exists():
         return joblib.load(path)

@@ -19,6 +19,7 @@ from helpers.intensity import normalize_intensity
 from helpers.isles import Case, Scan, find_cases, load_case
 from helpers.patches import PatchSet, extract_patches
 from helpers.phantom import write_cohort
+from helpers.quick import fewer, is_quick
 
 #: Voxel size (z, y, x) in millimetres that every scan is brought to, so that a patch of 28 × 28
 #: voxels shows 28 × 28 mm of anybody's brain.
@@ -77,6 +78,7 @@ def find_cohort(*, min_cases: int = 10, n_synthetic: int = 28) -> Cohort:
         A real cohort with fewer labelled patients says too little about new ones.
     n_synthetic : int
         Patients in the built-in cohort, if that is what is used; 28 are as many as ISLES 2015 has.
+        In a rehearsal (`helpers.quick`) it has fewer.
 
     Returns
     -------
@@ -94,7 +96,8 @@ def find_cohort(*, min_cases: int = 10, n_synthetic: int = 28) -> Cohort:
             return cohort
     # A class's shared folder may hold the cohort ready-made, and may be read-only.
     root = find_data("phantom") or data_folder() / "phantom"
-    return Cohort("the built-in synthetic cohort", write_cohort(root, n_synthetic), synthetic=True)
+    name = "the built-in synthetic cohort" + (", in a quick rehearsal" if is_quick() else "")
+    return Cohort(name, write_cohort(root, fewer(n_synthetic, min_cases)), synthetic=True)
 
 
 def load_patches(
