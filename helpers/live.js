@@ -347,15 +347,20 @@
 
   const DRAW = { scatter: drawScatter, decoder: drawDecoder, slices: drawSlices };
 
-  function drawAll() {
-    for (const figure of document.querySelectorAll(".live:not([data-drawn])")) {
-      figure.dataset.drawn = "";
+  async function draw(figure) {
+    figure.dataset.drawn = "not yet";
+    try {
       const data = JSON.parse(figure.querySelector("script").textContent);
-      DRAW[figure.dataset.kind](figure, data).catch((error) => {
-        make("p", { role: "alert" }, figure).textContent = `This figure failed: ${error.message}`;
-        throw error;
-      });
+      await DRAW[figure.dataset.kind](figure, data);
+      figure.dataset.drawn = "yes";
+    } catch (error) {
+      make("p", { role: "alert" }, figure).textContent = `This figure failed: ${error.message}`;
+      throw error;
     }
+  }
+
+  function drawAll() {
+    document.querySelectorAll(".live:not([data-drawn])").forEach(draw);
   }
 
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", drawAll);
