@@ -322,10 +322,9 @@
       const values = points.map((point) => point[axis]);
       return Math.max(...values) - Math.min(...values) || 1;
     });
-    let chosen = null;
+    let chosen;
 
     function choose(i) {
-      if (i === chosen) return;
       chosen = i;
       drawTile(canvas, picture, sheet, i);
       said.textContent = data.told[i];
@@ -339,8 +338,8 @@
         if (hit !== undefined) choose(group.data.row[hit]);
       });
     }
-    main.addEventListener("focus", () => choose(chosen ?? 0));
     onArrows(main, (arrow) => choose(arrow ? nearest(points, chosen, arrow, extent) : 0));
+    choose(0);
   }
 
   // --- all of them ----------------------------------------------------------------------------

@@ -60,9 +60,10 @@ class LiveFigure:
     def _repr_html_(self) -> str:
         # "</" would end the element that the JSON stands in
         data = json.dumps(self.data, separators=(",", ":")).replace("</", "<\\/")
+        # data-lm-suppress-shortcuts: the arrow keys are the figure's, not JupyterLab's
         figure = (
-            f'<div class="live" data-kind="{self.kind}" role="group"'
-            f' aria-label="{escape(self.title)}">'
+            f'<div class="live" data-kind="{self.kind}" data-lm-suppress-shortcuts="true"'
+            f' role="group" aria-label="{escape(self.title)}">'
             f"<p><strong>{escape(self.title)}.</strong> {escape(self.use)}</p>"
             "<noscript><p>Scripts are off, so this figure stays empty; the one above it shows the"
             " same, standing still.</p></noscript>"
@@ -353,7 +354,7 @@ def _bokeh_scatter(points, kind, names, axis_names):
             marker=_BOKEH_MARKERS[MARKERS[index]],
             size=8 if rare else 5,
             color=COLOURS[index],
-            alpha=1.0 if rare else 0.6,
+            alpha=1.0 if rare else 0.8,
             line_color=None,
             legend_label=names[index],
         )
