@@ -24,7 +24,8 @@ _ISLES_2022 = re.compile(r"(?P<subject>sub-[^_]+)_(?:.+_)?(?P<kind>dwi|msk)\.[^_
 _ISLES_2015 = re.compile(r"VSD\..+\.(?P<kind>MR_DWI|OT)\.")
 _KINDS = {"dwi": "scan", "MR_DWI": "scan", "msk": "lesion mask", "OT": "lesion mask"}
 _MHA_FIELDS = {
-    *("BinaryData", "DimSize", "ElementSpacing", "ElementType", "Offset", "TransformMatrix"),
+    *("NDims", "DimSize", "ElementSpacing", "Offset", "TransformMatrix"),
+    *("ElementType", "BinaryData"),
 }
 _MHA_DTYPES = {
     **{"MET_CHAR": "i1", "MET_SHORT": "i2", "MET_INT": "i4", "MET_LONG_LONG": "i8"},
@@ -359,6 +360,8 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, Geometry]:
         raise ValueError("no NIfTI header")
     # What nibabel would repair, and tell stderr, is an error here.
     header.check_fix(logging.Logger("unheard", logging.CRITICAL), error_level=30)
+    voxels = memoryview(content)[header.get_data_offset() :]
+    _require_size(voxels, header.get_data_shape(), header.get_data_dtype())
     return header.data_from_fileobj(io.BytesIO(content)).T, _nifti_geometry(header)
 
 
@@ -386,6 +389,8 @@ def _read_mha(path: Path) -> tuple[np.ndarray, Geometry]:
     # Not SimpleITK: it fills gaps in the header up, believes a wrong CompressedDataSize, and what
     # it has to say goes to stderr.
     text, _, content = path.read_bytes().partition(b"ElementDataFile = LOCAL\n")
+    if not text.startswith(b"ObjectType = Image\n"):
+        raise ValueError("no MetaImage header")
     fields = dict(re.findall(r"^(\w+) *= *(.*?)\s*$", text.decode("latin-1"), re.MULTILINE))
     if missing := _MHA_FIELDS - fields.keys():
         raise ValueError(f"a header without {', '.join(sorted(missing))}")
@@ -396,23 +401,28 @@ def _read_mha(path: Path) -> tuple[np.ndarray, Geometry]:
     if fields.get("CompressedData") == "True":
         stream = zlib.decompressobj()
         content = stream.decompress(content)
-        if not stream.eof:  # the checksum is its last word
-            raise ValueError("compressed voxels that end early")
+        if not stream.eof or stream.unused_data:  # the checksum is its last word
+            raise ValueError("compressed voxels that do not end where the file does")
     order = ">" if fields.get("BinaryDataByteOrderMSB") == "True" else "<"
     dtype = np.dtype(_MHA_DTYPES[fields["ElementType"]]).newbyteorder(order)
     size = [int(length) for length in fields["DimSize"].split()]
-    if len(content) != (expected := math.prod(size) * dtype.itemsize):
-        raise ValueError(f"{len(content)} bytes of voxels where its header asks for {expected}")
+    _require_size(content, size, dtype)
 
     def numbers(name: str, *shape: int) -> np.ndarray:
         return np.array(fields[name].split(), dtype=float).reshape(shape)
 
-    n_axes = len(size)
+    n_axes = int(fields["NDims"])
     spacing, origin = numbers("ElementSpacing", n_axes), numbers("Offset", n_axes)
     axes = numbers("TransformMatrix", n_axes, n_axes).T  # in the file, each row is an axis
     # Of a fourth axis, time, only the voxels matter.
     geometry = _as_geometry(size[:3], spacing[:3], origin[:3], axes[:3, :3])
     return np.frombuffer(content, dtype).reshape(size[::-1]), geometry
+
+
+def _require_size(content: bytes, size: Sequence[int], dtype: np.dtype) -> None:
+    expected = math.prod(size) * dtype.itemsize
+    if len(content) != expected:
+        raise ValueError(f"{len(content)} bytes of voxels where its header asks for {expected}")
 
 
 def _as_float32(voxels: np.ndarray) -> np.ndarray:
