@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
+@np.errstate(over="ignore", invalid="ignore")  # infinity and NaN end in an error, not a warning
 def normalize_intensity(
     volume: ArrayLike,
     *,
@@ -38,8 +39,8 @@ def normalize_intensity(
     ------
     ValueError
         For voxels that are not finite real numbers, for a mask of another shape, with other values
-        than 0 and 1, or empty, for two percentiles of equal intensity (a constant brain), and for
-        percentiles that do not ascend within 0 to 100.
+        than 0 and 1, or empty, for two percentiles of equal intensity (a constant brain, or one of
+        a single voxel), and for percentiles that do not ascend within 0 to 100.
 
     References
     ----------
@@ -61,12 +62,11 @@ def normalize_intensity(
             f"mask must hold at least one voxel, found 0 of {voxels.size}: there is no brain"
         )
 
-    # Python's floats: their difference may overflow to infinity, but never warns.
-    low, high = map(float, np.percentile(brain, (low_percent, high_percent)))
+    low, high = np.percentile(brain, (low_percent, high_percent))
     if not 0 < high - low < math.inf:
         raise ValueError(
             f"percentiles {low_percent:g} and {high_percent:g} of the brain's {brain.size} voxels "
-            f"must be two different intensities, found {low:g} and {high:g}"
+            f"must be two intensities of finite difference, found {low:g} and {high:g}"
         )
     # Clipped first, so that both ends come out as exactly 0 and 1.
     return ((np.clip(voxels, low, high) - low) / (high - low)).astype(np.float32)

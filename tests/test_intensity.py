@@ -88,7 +88,7 @@ def test_one_hot_voxel_moves_the_brain_by_a_hair_where_minimum_and_maximum_colla
 )
 def test_brighter_stays_brighter_and_the_range_is_0_to_1(volume, percentiles):
     if np.subtract(*np.percentile(volume.astype(float), percentiles)) == 0:
-        with pytest.raises(ValueError, match="two different intensities"):
+        with pytest.raises(ValueError, match="two intensities"):
             normalize_intensity(volume, percentiles=percentiles)
         return
     scaled = normalize_intensity(volume, percentiles=percentiles)
@@ -157,6 +157,28 @@ def test_a_constant_brain(head):
     _, brain = head
     with pytest.raises(ValueError, match=r"brain's 576 voxels.*found 7 and 7"):
         normalize_intensity(np.where(brain, 7, 0), mask=brain)
+
+
+def test_a_brain_of_one_voxel_has_no_contrast():
+    volume = np.arange(8.0).reshape(2, 2, 2)
+    with pytest.raises(ValueError, match=r"brain's 1 voxels.*found 5 and 5"):
+        normalize_intensity(volume, mask=volume == 5)
+
+
+def test_numbers_too_far_apart_are_refused_without_a_warning():
+    """Twice the largest double is infinite; whatever NumPy makes of it must not come out."""
+    for percentiles in ((0, 100), (0.5, 99.5)):
+        with pytest.raises(ValueError, match="two intensities of finite difference"):
+            normalize_intensity([-1.7e308, 1.7e308], percentiles=percentiles)
+    too_long = np.array([0, np.finfo(np.longdouble).max])
+    if too_long[1] > np.finfo(np.float64).max:
+        with pytest.raises(ValueError, match="1 of 2 voxels NaN or infinite"):
+            normalize_intensity(too_long)
+
+
+def test_the_smallest_difference_there_is_still_spans_0_to_1():
+    assert normalize_intensity([0, 5e-324], percentiles=(0, 100)).tolist() == [0, 1]
+    assert normalize_intensity([2.0**53, 2.0**53 + 2]).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("mask", [np.ones((2, 2), bool), np.full((2, 3), 0.4), np.full((2, 3), 2)])
