@@ -170,6 +170,8 @@ def test_numbers_too_far_apart_are_refused_without_a_warning():
     for percentiles in ((0, 100), (0.5, 99.5)):
         with pytest.raises(ValueError, match="two intensities of finite difference"):
             normalize_intensity([-1.7e308, 1.7e308], percentiles=percentiles)
+        with pytest.raises(ValueError, match="two intensities of finite difference"):
+            normalize_intensity([-1.7e308, 0, 1.7e308], percentiles=percentiles)
     too_long = np.array([0, np.finfo(np.longdouble).max])
     if too_long[1] > np.finfo(np.float64).max:
         with pytest.raises(ValueError, match="1 of 2 voxels NaN or infinite"):
@@ -181,9 +183,18 @@ def test_the_smallest_difference_there_is_still_spans_0_to_1():
     assert normalize_intensity([2.0**53, 2.0**53 + 2]).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("mask", [np.ones((2, 2), bool), np.full((2, 3), 0.4), np.full((2, 3), 2)])
-def test_a_mask_of_another_shape_or_with_other_values(mask):
-    with pytest.raises(ValueError, match="mask must"):
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.ones((2, 2), bool), r"mask must have the volume's shape \(2, 3\), found \(2, 2\)"),
+        (np.full((2, 3), 0.4), r"mask must hold 0 and 1 only, found \[0.4\]"),
+        ([[0, 1, 2], [0, 1, 2]], r"mask must hold 0 and 1 only, found \[0, 1, 2\]"),
+        ([[6, 5, 4], [3, 2, 1]], r"mask must hold 0 and 1 only, found \[1, 2, 3, 4, 5\] …"),
+        ([[0, 1, np.nan], [0, 1, 0]], r"mask must hold 0 and 1 only, found \[0.0, 1.0, nan\]"),
+    ],
+)
+def test_a_mask_of_another_shape_or_with_other_values(mask, message):
+    with pytest.raises(ValueError, match=message):
         normalize_intensity(np.arange(6).reshape(2, 3), mask=mask)
 
 
