@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -81,7 +81,6 @@ def test_one_hot_voxel_moves_the_brain_by_a_hair_where_minimum_and_maximum_colla
     assert with_min_max(hot)[brain].mean() < 0.01
 
 
-@settings(deadline=None)
 @given(
     arrays(np.float32, (4, 5), elements=st.floats(-1000, 1000, width=32)),
     st.sampled_from([(0.5, 99.5), (0, 100), (10, 60)]),
@@ -96,7 +95,6 @@ def test_brighter_stays_brighter_and_the_range_is_0_to_1(volume, percentiles):
     assert (np.diff(scaled.ravel()[np.argsort(volume, axis=None)]) >= 0).all()
 
 
-@settings(deadline=None)
 @given(gain=st.floats(1e-3, 1e3), offset=st.floats(-1e3, 1e3))
 def test_the_scanners_gain_and_offset_vanish(gain, offset):
     volume = np.random.default_rng(0).normal(300, 50, (6, 6, 6))

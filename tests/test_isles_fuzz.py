@@ -27,7 +27,6 @@ fuzz = settings(
     max_examples=N_EXAMPLES or 300,
     derandomize=not N_EXAMPLES,
     database=None,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

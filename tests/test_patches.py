@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.patches import PatchSet, extract_patches, reconstruct_from_patches
@@ -66,7 +66,6 @@ clinical = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(clinical, st.randoms(use_true_random=False), st.floats(0, 1))
 def test_any_slice_size_cut_and_put_back(scan, random, share):
     """The grid is the plain loop's, and its inverse exact for any subset in any order."""
