@@ -212,6 +212,11 @@ class TestFindCases:
         with pytest.raises(ValueError, match=rf"sub-1.*again.*sub-1_{kind}\.nii"):
             find_cases(tmp_path)
 
+    def test_two_sessions_of_one_patient_are_two_scans(self, tmp_path):
+        touch(tmp_path, "sub-1_ses-0001_dwi.nii.gz", "sub-1_ses-0002_dwi.nii.gz")
+        with pytest.raises(ValueError, match=r"sub-1: expected one scan.*ses-0001.*ses-0002"):
+            find_cases(tmp_path)
+
     def test_isles_2015_training_and_testing_both_have_a_patient_1(self, tmp_path):
         for half, number in (("Training", 5), ("Testing", 6)):
             touch(tmp_path, f"{half}/1/VSD.Brain.XX.O.MR_DWI.{number}.nii")
