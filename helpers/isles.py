@@ -215,7 +215,7 @@ def load_case(case: Case, *, spacing: Sequence[float] | None = None) -> Scan:
     LabelError
         The mask holds values other than {0, 1} or {0, 255}. An empty mask is legitimate.
     ValueError
-        The spacing is not three positive lengths.
+        The spacing is not three positive lengths, or leaves no voxel along an axis.
 
     Examples
     --------
@@ -522,7 +522,13 @@ def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
 def _resample(image: sitk.Image, spacing: Sequence[float], interpolator: int) -> sitk.Image:
     """Change the voxel size; the outer faces of the first voxels stay where they are."""
     old, new = np.array(image.GetSpacing()), np.array(spacing[::-1])
-    size = np.maximum(1, np.rint(image.GetSize() * old / new)).astype(int).tolist()
+    extent = image.GetSize() * old
+    size = np.rint(extent / new).astype(int).tolist()
+    if 0 in size:
+        raise ValueError(
+            f"spacing must leave a voxel of the scan's {extent[::-1].tolist()} mm (z, y, x), "
+            f"found {tuple(spacing)}"
+        )
     origin = image.TransformContinuousIndexToPhysicalPoint(((new / old - 1) / 2).tolist())
     return sitk.Resample(
         image, size, sitk.Transform(), interpolator, origin, new.tolist(), image.GetDirection()

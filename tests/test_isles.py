@@ -197,7 +197,11 @@ class TestFindCases:
 
     def test_what_a_mac_leaves_behind_is_no_patient(self, tmp_path):
         touch(
-            tmp_path, "__MACOSX/sub-1/sub-1_dwi.nii", "sub-1/._sub-1_dwi.nii", "sub-1/sub-1_dwi.nii"
+            tmp_path,
+            "__MACOSX/sub-1/sub-1_dwi.nii",
+            ".Trashes/sub-1/sub-1_dwi.nii",
+            "sub-1/._sub-1_dwi.nii",
+            "sub-1/sub-1_dwi.nii",
         )
         (case,) = find_cases(tmp_path)
         assert case.dwi == tmp_path / "sub-1/sub-1_dwi.nii"
@@ -224,9 +228,11 @@ class TestFindCases:
         with pytest.raises(ValueError, match=r"Testing.*Training"):
             find_cases(tmp_path)
 
-    def test_a_mask_without_its_scan_is_a_missing_file(self, tmp_path):
-        touch(tmp_path, "sub-1_dwi.nii", "sub-2_msk.nii", "sub-2_flair.nii")
-        with pytest.raises(FileNotFoundError, match="sub-2"):
+    def test_masks_without_their_scan_are_missing_files(self, tmp_path):
+        touch(tmp_path, "sub-1_dwi.nii", *(f"sub-{number}_msk.nii" for number in (1, 10, 2)))
+        touch(tmp_path, "sub-2_flair.nii")
+        match = r"sub-2_msk\.nii: expected a diff.*, found none for sub-2, sub-10$"
+        with pytest.raises(FileNotFoundError, match=match):
             find_cases(tmp_path)
 
     def test_a_patient_without_a_diffusion_scan_is_left_out(self, tmp_path):
@@ -777,6 +783,19 @@ class TestResampling:
         kept, resampled = load_case(case), load_case(case, spacing=[1, 1, 1])
         np.testing.assert_allclose(resampled.dwi, kept.dwi, rtol=1e-6)
         np.testing.assert_array_equal(resampled.lesion, kept.lesion)
+
+    def test_its_own_spacing_changes_nothing_in_an_oblique_scan(self, tmp_path):
+        place = {"spacing": (5, 2, 2), "origin": (-9, 4, 7), "direction": turned(0.2, 0)}
+        case = Case("sub-1", write(tmp_path / "scan.nii.gz", random_scan(), **place))
+        kept, resampled = load_case(case), load_case(case, spacing=(5, 2, 2))
+        np.testing.assert_allclose(resampled.dwi, kept.dwi, rtol=1e-4)
+
+    def test_voxels_may_grow_to_the_size_of_the_scan_but_not_swallow_it(self, tmp_path):
+        case = pair(tmp_path, np.pad(random_scan(), ((0, 0), (0, 0), (0, 1))), np.zeros((3, 4, 6)))
+        assert load_case(case, spacing=(3, 1, 1)).dwi.shape == (1, 4, 6)
+        match = r"leave a voxel of the scan's \[3.0, 4.0, 6.0\] mm \(z, y, x\), found \(7.0, 1"
+        with pytest.raises(ValueError, match=match):
+            load_case(case, spacing=(7, 1, 1))
 
     def test_a_lesion_keeps_its_volume_and_stays_a_mask_on_its_scan(self, tmp_path):
         scan = np.zeros((12, 20, 20), np.float32)
