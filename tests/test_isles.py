@@ -458,12 +458,13 @@ class TestLoadVolume:
             ("DimSize = 5 4 3", "DimSize = 60", "three axes"),
             ("NDims = 3", "NDims = 2", "shape"),
             ("NDims = 3\n", "", "without NDims"),
-            ("ObjectType = Image", "ObjectType = Scene", "no MetaImage header"),
+            ("ObjectType = Image", "ObjectType = Scene", r"\('no MetaImage header'\)"),
             ("DimSize = 5 4 3\n", "", "without DimSize"),
+            ("ElementSpacing = 1 1 1\nDimSize = 5 4 3\n", "", "without DimSize, ElementSpacing'"),
             ("ElementType = MET_FLOAT", "ElementType = MET_DOUBLE", "asks for 480"),
             ("ElementType = MET_FLOAT", "ElementType = MET_STRING", "MET_STRING"),
             ("ElementType = MET_FLOAT\n", "", "without ElementType"),
-            ("BinaryData = True", "BinaryData = False", "written out as text"),
+            ("BinaryData = True", "BinaryData = False", r"\('voxels written out as text'\)"),
             ("BinaryData = True\n", "", "without BinaryData"),
             ("CompressedData = False", "CompressedData = True", "decompress"),
             ("ElementDataFile = LOCAL", "ElementDataFile = scan.raw", "0 bytes of voxels"),
@@ -529,6 +530,15 @@ class TestDamage:
             path.write_bytes(damaged)
             with pytest.raises(VolumeReadError, match=f"scan.{suffix}"):
                 load_volume(path)
+
+    @pytest.mark.parametrize("n_bytes", [-1, 1])
+    def test_a_compressed_mha_ends_with_its_voxels(self, tmp_path, n_bytes):
+        path = write(tmp_path / "scan.mha", random_scan().round(), compressed=True)
+        content = path.read_bytes()
+        path.write_bytes((content + bytes(1))[: len(content) + n_bytes])
+        match = r"\('compressed voxels that do not end where the file does'\)"
+        with pytest.raises(VolumeReadError, match=match):
+            load_volume(path)
 
     def test_a_plain_nifti_under_the_name_of_a_compressed_one(self, tmp_path):
         path = write(tmp_path / "scan.nii", random_scan()).rename(tmp_path / "scan.nii.gz")
