@@ -364,6 +364,15 @@ class TestLoadVolume:
             with pytest.raises(ValueError, match="volume_index"):
                 load_volume(path, volume_index=index)
 
+    def test_the_place_of_the_time_axis_does_not_matter(self, tmp_path):
+        path = tmp_path / "scan.mha"
+        sitk.WriteImage(sitk.GetImageFromArray(np.ones((2, *SHAPE)), isVector=False), str(path))
+        content = path.read_bytes().replace(
+            b"ElementSpacing = 1 1 1 1", b"ElementSpacing = 1 1 1 0"
+        )
+        path.write_bytes(content.replace(b"Offset = 0 0 0 0", b"Offset = 0 0 0 nan"))
+        assert load_volume(path, volume_index=1)[1].spacing == (1, 1, 1)
+
     @pytest.mark.parametrize("suffix", FORMATS)
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     def test_non_finite_voxels_are_counted(self, tmp_path, suffix, bad):
@@ -600,7 +609,8 @@ class TestLoadCase:
             ([0, 1, np.inf], "found 0, 1, inf"),
             ([0, 1, 255], "found 0, 1, 255"),
             ([-1, 0], "found -1, 0"),
-            ([0, 1, 2, 3, 4, 5, 6], "found 0, 1, 2, 3, 4, …"),
+            ([0, 1, 2, 3, 4], "found 0, 1, 2, 3, 4"),
+            ([0, 1, 2, 3, 4, 5], "found 0, 1, 2, 3, 4, …"),
         ],
     )
     @pytest.mark.parametrize("suffix", FORMATS)
@@ -609,7 +619,7 @@ class TestLoadCase:
         mask.flat[: len(labels)] = labels
         scan = write(tmp_path / "scan.mha", random_scan())
         case = Case("sub-1", scan, write(tmp_path / f"mask.{suffix}", mask))
-        with pytest.raises(LabelError, match=rf"mask\.{suffix}.*{named}"):
+        with pytest.raises(LabelError, match=rf"mask\.{suffix}.*{named}$"):
             load_case(case)
 
     @pytest.mark.parametrize(
@@ -618,6 +628,7 @@ class TestLoadCase:
             (np.zeros(SHAPE, np.float32), "0 to 0"),
             (np.full(SHAPE, 7, np.int16), "7 to 7"),
             (-random_scan(), "brain above zero"),
+            (np.where(random_scan() > 500, 0, -random_scan()), "-.* to 0"),
         ],
     )
     def test_no_brain(self, tmp_path, scan, found):
@@ -636,6 +647,11 @@ class TestLoadCase:
         loaded = load_case(pair(tmp_path, scan, (scan > 0).astype(np.uint8)))
         assert np.argwhere(loaded.brain).tolist() == [[1, 2, 3]]
         np.testing.assert_array_equal(loaded.lesion, loaded.brain)
+
+    def test_a_scan_scaled_to_1_has_a_brain_too(self, tmp_path):
+        scan = np.where(np.arange(5) < 2, 0, random_scan() / 1000)
+        brain = load_case(pair(tmp_path, scan)).brain
+        assert not brain[..., :2].any() and brain[..., 2:].all()
 
     def test_negative_voxels_are_outside_the_brain(self, tmp_path):
         scan = np.where(np.arange(5) < 2, -3, random_scan()).astype(np.float32)
