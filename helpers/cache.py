@@ -14,6 +14,7 @@ from typing import Any
 import joblib
 
 from helpers.data import data_folder
+from helpers.quick import is_quick
 
 PACKAGES = ("keras", "numpy", "scikit-learn", "scipy", "SimpleITK", "tensorflow")
 
@@ -24,7 +25,8 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **se
     The result is kept in ``cache/`` in the data folder. The name of its file is a hash of the
     function's source, the source of all helpers, the versions of the packages that compute, and
     the arguments; if any of them changes, the result is computed anew. The folder can be deleted
-    at any time.
+    at any time. Several results are computed at once, a process each, by
+    ``Parallel(n_jobs=-1)(delayed(cached)(compute, ...) for ...)``, if `compute` is in a module.
 
     Parameters
     ----------
@@ -52,7 +54,9 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **se
     (2, 2)
     """
     what = (arguments if depends_on is None else depends_on, settings)
-    key = joblib.hash((inspect.getsource(compute), _code(), what))
+    # An array that joblib hands to a worker through a file is the array it was.
+    source = inspect.getsource(compute), _code(), is_quick()
+    key = joblib.hash((source, what), coerce_mmap=True)
     path = data_folder() / "cache" / f"{compute.__name__}-{key}.joblib"
     if path.exists():
         return joblib.load(path)

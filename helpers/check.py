@@ -69,8 +69,8 @@ def _package(name: str, locked: dict[str, str]) -> tuple[bool, str, str]:
 def _data() -> list[tuple[bool, str, str]]:
     instead = {
         "mnist.npz": "not here; it is downloaded, or small digits are used instead",
-        "isles2015": "not here; the built-in synthetic cohort is used instead",
-        "isles2022": "not here; the built-in synthetic cohort is used instead",
+        "isles2015": "not here; a synthetic cohort is used (python -m helpers.download isles2015)",
+        "isles2022": "not here; a synthetic cohort is used (python -m helpers.download isles2022)",
         "phantom": "not simulated yet; that takes a minute, on first use",
     }
     return [

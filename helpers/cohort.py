@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -17,10 +19,13 @@ from helpers.intensity import normalize_intensity
 from helpers.isles import Case, Scan, find_cases, load_case
 from helpers.patches import PatchSet, extract_patches
 from helpers.phantom import write_cohort
+from helpers.quick import fewer, is_quick
 
 #: Voxel size (z, y, x) in millimetres that every scan is brought to, so that a patch of 28 × 28
 #: voxels shows 28 × 28 mm of anybody's brain.
 SPACING = (5.0, 1.0, 1.0)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ def find_cohort(*, min_cases: int = 10, n_synthetic: int = 28) -> Cohort:
         A real cohort with fewer labelled patients says too little about new ones.
     n_synthetic : int
         Patients in the built-in cohort, if that is what is used; 28 are as many as ISLES 2015 has.
+        In a rehearsal (`helpers.quick`) it has fewer.
 
     Returns
     -------
@@ -90,7 +96,8 @@ def find_cohort(*, min_cases: int = 10, n_synthetic: int = 28) -> Cohort:
             return cohort
     # A class's shared folder may hold the cohort ready-made, and may be read-only.
     root = find_data("phantom") or data_folder() / "phantom"
-    return Cohort("the built-in synthetic cohort", write_cohort(root, n_synthetic), synthetic=True)
+    name = "the built-in synthetic cohort" + (", in a quick rehearsal" if is_quick() else "")
+    return Cohort(name, write_cohort(root, fewer(n_synthetic, min_cases)), synthetic=True)
 
 
 def load_patches(
@@ -119,7 +126,9 @@ def load_patches(
     Raises
     ------
     ValueError
-        No case was given, or whatever `helpers.isles.load_case` refuses.
+        No case was given.
+    ExceptionGroup
+        Some scans could not be cut; see `map_cases`.
 
     Examples
     --------
@@ -128,14 +137,12 @@ def load_patches(
     ...
     ValueError: cases must name at least one patient, found none
     """
-    if not cases:
-        raise ValueError("cases must name at least one patient, found none")
-    return PatchSet.concatenate(
-        brain_patches(
-            load_case(case, spacing=SPACING), patch_size, min_brain_fraction=min_brain_fraction
-        )
-        for case in tqdm(cases, desc="scans to patches", unit="scan", leave=False)
-    )
+    cut = partial(_load_brain_patches, patch_size=patch_size, min_brain_fraction=min_brain_fraction)
+    return PatchSet.concatenate(map_cases(cut, cases))
+
+
+def _load_brain_patches(case: Case, **settings) -> PatchSet:
+    return brain_patches(load_case(case, spacing=SPACING), **settings)
 
 
 def brain_patches(
@@ -172,7 +179,73 @@ def brain_patches(
     )
 
 
-def load_descriptors(cases: Sequence[Case]) -> Descriptors:
+def map_cases(
+    function: Callable[[Case], Result], cases: Sequence[Case], *, client=None
+) -> list[Result]:
+    """Call a function on every case: on all cores of this machine, or on a cluster.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a `helpers.isles.Case`; what it returns has to fit into memory for all cases.
+    cases : sequence of Case
+        The patients.
+    client : distributed.Client, optional
+        A Dask cluster to work on. It gives the work of a worker that dies to another one. The
+        workers need this package, and the files under the same paths. Without a client, joblib
+        uses the cores of this machine.
+
+    Returns
+    -------
+    list
+        What the function returned, in the order of the cases.
+
+    Raises
+    ------
+    ValueError
+        No case was given.
+    ExceptionGroup
+        The function failed on some cases; the message names each with its error. All other cases
+        were gone through first.
+
+    Examples
+    --------
+    >>> from joblib import parallel_config
+    >>> with parallel_config(backend="threading"):
+    ...     map_cases(lambda case: case.dwi, [Case("a", "a_dwi.nii")])
+    ['a_dwi.nii']
+    """
+    if not cases:
+        raise ValueError("cases must name at least one patient, found none")
+    attempt = partial(_attempt, function)
+    if client is None:
+        outcomes = Parallel(n_jobs=-1, return_as="generator")(delayed(attempt)(c) for c in cases)
+    else:
+        futures = client.map(attempt, cases, pure=False)
+        outcomes = (future.exception() or future.result() for future in futures)
+    outcomes = list(tqdm(outcomes, total=len(cases), unit="scan", leave=False))
+    errors = {
+        case.subject_id: outcome
+        for case, outcome in zip(cases, outcomes, strict=True)
+        if isinstance(outcome, Exception)
+    }
+    if errors:
+        listed = "\n".join(f"{name}: {error}" for name, error in errors.items())
+        raise ExceptionGroup(
+            f"{len(errors)} of {len(cases)} patients failed, the others are done:\n{listed}\n",
+            list(errors.values()),
+        )
+    return outcomes
+
+
+def _attempt(function: Callable[[Case], Result], case: Case) -> Result | Exception:
+    try:
+        return function(case)
+    except Exception as error:  # whatever it is, it must not cost the other patients their work
+        return error
+
+
+def load_descriptors(cases: Sequence[Case], *, client=None) -> Descriptors:
     """Describe the patches that `load_patches` cuts, each by quantiles of four maps.
 
     A scan takes about a second, so what was computed is kept, by the content of its files; see
@@ -182,6 +255,8 @@ def load_descriptors(cases: Sequence[Case]) -> Descriptors:
     ----------
     cases : sequence of Case
         The patients; each scan is resampled to `SPACING`.
+    client : distributed.Client, optional
+        As for `map_cases`.
 
     Returns
     -------
@@ -191,7 +266,9 @@ def load_descriptors(cases: Sequence[Case]) -> Descriptors:
     Raises
     ------
     ValueError
-        No case was given, or whatever `helpers.isles.load_case` refuses.
+        No case was given.
+    ExceptionGroup
+        Some scans could not be described; see `map_cases`.
 
     Examples
     --------
@@ -200,13 +277,7 @@ def load_descriptors(cases: Sequence[Case]) -> Descriptors:
     ...
     ValueError: cases must name at least one patient, found none
     """
-    if not cases:
-        raise ValueError("cases must name at least one patient, found none")
-    described = Parallel(n_jobs=-1, return_as="generator")(
-        delayed(_describe_kept)(case) for case in cases
-    )
-    bar = tqdm(described, desc="describing scans", total=len(cases), unit="scan", leave=False)
-    return Descriptors.concatenate(list(bar))
+    return Descriptors.concatenate(map_cases(_describe_kept, cases, client=client))
 
 
 def _describe_kept(case: Case) -> Descriptors:

@@ -161,7 +161,10 @@ def find_cases(root: str | Path) -> list[Case]:
     """
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"{root}: expected a folder of scans, found no folder")
+        raise FileNotFoundError(
+            f"{root}: expected a folder of scans, found no folder; python -m helpers.download gets "
+            "ISLES 2015 and ISLES 2022"
+        )
     volumes = [path for path in sorted(root.rglob("*")) if _is_volume(path, root)]
     scans: dict[str, Path] = {}
     masks: dict[str, Path] = {}

@@ -211,14 +211,19 @@ def patient_draws(
     order = np.argsort(-score, kind="stable")
     truth = is_lesion[order]
     patients, owner = np.unique(subject_ids[order], return_inverse=True)
-    # Patches of one score enter together: cut the list only where the score changes.
+    # Patches of one score enter together: cut the list only where the score changes, and of these
+    # places only before and after lesions, since nothing that is measured changes in between.
     last = np.r_[np.flatnonzero(np.diff(score[order])), len(order) - 1]
+    with_lesion = np.searchsorted(last, np.flatnonzero(truth))
+    last = last[np.union1d(np.r_[with_lesion, len(last) - 1], np.maximum(with_lesion - 1, 0))]
+    first = np.r_[0, last[:-1] + 1]
 
     rng = np.random.default_rng(seed)
     rows, times = [], np.ones(len(patients))
     while len(rows) <= n_draws:
         weight = times[owner]
-        hits, chosen = np.cumsum(weight * truth)[last], np.cumsum(weight)[last]
+        hits = np.cumsum(np.add.reduceat(weight * truth, first))
+        chosen = np.cumsum(np.add.reduceat(weight, first))
         if 0 < hits[-1] < chosen[-1]:
             rows.append(_measures(hits, chosen, purity))
         times = np.bincount(rng.integers(len(patients), size=len(patients)), None, len(patients))

@@ -92,8 +92,8 @@ def load_mnist(digits: Sequence[int] = (0, 1), *, source: str = "auto") -> Digit
                 raise
             warnings.warn(
                 "MNIST was neither found nor downloaded: using scikit-learn's 1,797 small digits "
-                "instead, so the numbers differ from the book's. For the real thing, put mnist.npz "
-                "into the data folder (data/README.md says how).",
+                "instead, so the numbers differ from the book's. For the real thing, run "
+                "python -m helpers.download mnist, or put mnist.npz into the data folder.",
                 stacklevel=2,
             )
             return load_mnist(digits, source="sklearn")

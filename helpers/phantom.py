@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
+from joblib import Parallel, delayed
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
@@ -169,12 +170,21 @@ def write_cohort(root: str | os.PathLike, n_cases: int = 28, *, seed: int = 2015
     cases = [_case(root, number) for number in range(1, n_cases + 1)]
     todo = [i for i, case in enumerate(cases) if not (case.dwi.exists() and case.lesion.exists())]
     progress = {"total": n_cases, "initial": n_cases - len(todo), "disable": not todo}
-    for i in tqdm(todo, desc="Synthetic patients", unit="scan", **progress):
-        scan = simulate_case(seeds[i])
-        # The mask first: a scan that can be found has its mask.
-        _write_volume(cases[i].lesion, scan.lesion.astype(np.uint8))
-        _write_volume(cases[i].dwi, scan.dwi.astype(np.int16))
+    # Another process is worth its start only if there is a handful of patients for it.
+    processes = max(1, min(os.cpu_count() or 1, len(todo) // 4))
+    written = Parallel(n_jobs=processes, return_as="generator_unordered")(
+        delayed(_write_case)(cases[i], seeds[i]) for i in todo
+    )
+    for _ in tqdm(written, desc="Synthetic patients", unit="scan", **progress):
+        pass
     return cases
+
+
+def _write_case(case: Case, seed: np.random.SeedSequence) -> None:
+    scan = simulate_case(seed)
+    # The mask first: a scan that can be found has its mask.
+    _write_volume(case.lesion, scan.lesion.astype(np.uint8))
+    _write_volume(case.dwi, scan.dwi.astype(np.int16))
 
 
 class _Anatomy(NamedTuple):

@@ -461,7 +461,7 @@ def build_conv_vae(
 
 def fit_vae(
     vae: VAE,
-    x: np.ndarray,
+    x: np.ndarray | keras.utils.PyDataset,
     *,
     epochs: int = 10,
     batch_size: int = 200,
@@ -477,8 +477,9 @@ def fit_vae(
     ----------
     vae : VAE
         As built; call ``keras.utils.set_random_seed`` before building it.
-    x : ndarray, shape (n, ...)
-        What to learn from.
+    x : ndarray, shape (n, ...), or keras.utils.PyDataset
+        What to learn from. A data set, such as `helpers.batches.ShardBatches`, brings batches of
+        its own size, which then are taken in its own order.
     epochs, batch_size : int
         As in Keras' ``fit``.
     learning_rate : float
@@ -494,7 +495,8 @@ def fit_vae(
     Raises
     ------
     ValueError
-        For a mixture prior and fewer than 3 epochs.
+        For a mixture prior and fewer than 3 epochs, or a data set: its components are put among
+        the codes of an array.
 
     Examples
     --------
@@ -502,13 +504,17 @@ def fit_vae(
     >>> len(fit_vae(vae, np.zeros((50, 8), "float32"), epochs=3)["loss"])
     3
     """
-    steps = epochs * math.ceil(len(x) / batch_size)
+    in_batches = isinstance(x, keras.utils.PyDataset)
+    if in_batches and vae.components > 1:
+        raise ValueError("a mixture prior needs an array to learn from, found a data set")
+    steps = epochs * (len(x) if in_batches else math.ceil(len(x) / batch_size))
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     # Compiling halves the time of an epoch on images, and costs more than it gives on short rows.
-    compile_it = math.prod(x.shape[1:]) > 256
+    compile_it = math.prod(vae.encoder.input_shape[1:]) > 256
     vae.compile(optimizer=keras.optimizers.Adam(schedule), jit_compile=compile_it)
     settings = {
-        "batch_size": batch_size,
+        "batch_size": None if in_batches else batch_size,
+        "shuffle": not in_batches,
         "verbose": 0,
         "validation_data": None if validation is None else (validation,),
     }

@@ -69,6 +69,14 @@ def test_arrays_are_told_apart_by_what_they_hold(shelf):
     assert len(calls) == 3
 
 
+def test_an_array_in_a_file_is_the_array_it_was(shelf, tmp_path):
+    calls, array = [], np.arange(12.0).reshape(3, 4)
+    np.save(tmp_path / "array.npy", array)
+    for same in (array, np.load(tmp_path / "array.npy", mmap_mode="r")):
+        cached(counting(calls), (same, Point(1, same)))
+    assert len(calls) == 1
+
+
 def test_other_arguments_or_settings_are_computed_anew(shelf):
     calls = []
     for settings in ({}, {"epochs": 1}, {"epochs": 2}, {"seed": 2}):

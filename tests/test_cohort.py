@@ -1,6 +1,6 @@
 """Which patients a chapter runs on."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -18,9 +18,12 @@ from helpers.cohort import (
     held_out_score,
     load_descriptors,
     load_patches,
+    map_cases,
     patient_folds,
 )
-from helpers.isles import find_cases, load_case
+from helpers.descriptors import describe
+from helpers.isles import Case, find_cases, load_case
+from helpers.phantom import write_cohort
 
 
 def write_scans(root, n, *, masks=True, size=(56, 56, 3), spacing=(1.0, 1.0, 5.0)):
@@ -173,6 +176,43 @@ def test_descriptors_are_kept_by_patient_and_content(tmp_path, kept):
 
 
 # -- folds of patients -----------------------------------------------------------------------------
+
+
+def test_a_cluster_scores_every_patient_as_this_machine_does_to_the_last_bit(tmp_path, client):
+    cases = write_cohort(tmp_path, 3)
+
+    def score(case):
+        return describe(load_case(case, spacing=cohort.SPACING))
+
+    here, there = map_cases(score, cases), map_cases(score, cases, client=client)
+    for case, ours, theirs in zip(cases, here, there, strict=True):
+        assert set(theirs.subject_ids) == {case.subject_id}
+        for field in fields(ours):
+            np.testing.assert_array_equal(getattr(ours, field.name), getattr(theirs, field.name))
+
+
+@pytest.mark.parametrize("on_a_cluster", [False, True])
+def test_a_patient_that_fails_is_named_after_all_others_were_gone_through(
+    tmp_path, on_a_cluster, request
+):
+    client = request.getfixturevalue("client") if on_a_cluster else None
+
+    def touch(case):
+        if case.subject_id == "b":
+            raise ZeroDivisionError("what a score may well do")
+        (tmp_path / case.subject_id).touch()
+
+    cases = [Case(name, tmp_path / "scan.nii") for name in "abc"]
+    with pytest.raises(ExceptionGroup, match=r"1 of 3 patients.*\nb: what a score") as caught:
+        map_cases(touch, cases, client=client)
+    assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+@pytest.mark.parametrize("of_nobody", [load_descriptors, lambda cases: map_cases(str, cases)])
+def test_no_patient_at_all_is_refused(of_nobody):
+    with pytest.raises(ValueError, match="at least one patient"):
+        of_nobody([])
 
 
 @given(

@@ -1,0 +1,65 @@
+"""A rehearsal takes less of everything, and says so."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from helpers import cache, quick
+
+
+@pytest.fixture(params=[None, "", "0"])
+def full(request, monkeypatch):
+    monkeypatch.delenv("VAE_BOOK_QUICK", raising=False)
+    if request.param is not None:
+        monkeypatch.setenv("VAE_BOOK_QUICK", request.param)
+
+
+@pytest.fixture
+def rehearsal(monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1")
+
+
+def test_unasked_nothing_is_less(full):
+    assert [quick.fewer(n, at_least=3) for n in (1, 30, 100)] == [1, 30, 100]
+
+
+def test_a_rehearsal_takes_a_fifth_but_enough_and_never_more(rehearsal):
+    assert [quick.fewer(n) for n in (100, 30, 4, 1)] == [20, 6, 1, 1]
+    assert quick.fewer(30, at_least=10) == 10
+    assert quick.fewer(5, at_least=10) == 5
+
+
+def test_another_value_is_refused_with_both_values(monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_QUICK", "yes")
+    with pytest.raises(ValueError, match="VAE_BOOK_QUICK must be 0 or 1, found 'yes'"):
+        quick.fewer(10)
+
+
+def announced():
+    """What Sphinx would announce, by way of the hook that the extension registers."""
+    hooks = {}
+    quick.setup(SimpleNamespace(connect=hooks.__setitem__))
+    config = SimpleNamespace(html_theme_options={"search_bar_text": "kept"})
+    hooks["config-inited"](None, config)
+    assert config.html_theme_options.pop("search_bar_text") == "kept"
+    return config.html_theme_options
+
+
+def test_every_page_of_a_rehearsal_says_so(rehearsal):
+    assert announced() == {"announcement": quick.NOTICE}
+
+
+def test_no_page_of_the_book_does(full):
+    assert announced() == {}
+
+
+def test_a_result_of_a_rehearsal_is_not_taken_for_the_book_s(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "data_folder", lambda: tmp_path)
+    monkeypatch.delenv("VAE_BOOK_QUICK", raising=False)
+
+    def epochs():
+        return quick.fewer(30)
+
+    assert cache.cached(epochs) == 30
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1")
+    assert cache.cached(epochs) == 6
