@@ -38,8 +38,8 @@ def normalize_intensity(
     ------
     ValueError
         For voxels that are not finite real numbers, for a mask of another shape, with other values
-        than 0 and 1, or empty, for two percentiles of equal intensity (a constant brain), and for
-        percentiles that do not ascend within 0 to 100.
+        than 0 and 1, or empty, for two percentiles of equal intensity (a constant brain, or one of
+        a single voxel), and for percentiles that do not ascend within 0 to 100.
 
     References
     ----------
@@ -61,15 +61,16 @@ def normalize_intensity(
             f"mask must hold at least one voxel, found 0 of {voxels.size}: there is no brain"
         )
 
-    # Python's floats: their difference may overflow to infinity, but never warns.
-    low, high = map(float, np.percentile(brain, (low_percent, high_percent)))
-    if not 0 < high - low < math.inf:
+    with np.errstate(over="ignore", invalid="ignore"):  # told in words just below
+        low, high = np.percentile(brain, (low_percent, high_percent))
+        contrast = high - low
+    if not 0 < contrast < math.inf:
         raise ValueError(
             f"percentiles {low_percent:g} and {high_percent:g} of the brain's {brain.size} voxels "
-            f"must be two different intensities, found {low:g} and {high:g}"
+            f"must be two intensities of finite difference, found {low:g} and {high:g}"
         )
     # Clipped first, so that both ends come out as exactly 0 and 1.
-    return ((np.clip(voxels, low, high) - low) / (high - low)).astype(np.float32)
+    return ((np.clip(voxels, low, high) - low) / contrast).astype(np.float32)
 
 
 def _checked_percentiles(percentiles: tuple[float, float]) -> tuple[float, float]:
@@ -87,7 +88,8 @@ def _finite_voxels(volume: ArrayLike) -> np.ndarray:
     if voxels.dtype.kind not in "buif":
         raise ValueError(f"volume must hold real numbers, found dtype {voxels.dtype}")
     # In double precision, so that no integer overflows and no large offset swallows the contrast.
-    voxels = voxels.astype(np.float64)
+    with np.errstate(over="ignore"):  # what is too long for it is counted with the infinities
+        voxels = voxels.astype(np.float64)
     if n_bad := np.count_nonzero(~np.isfinite(voxels)):
         raise ValueError(
             f"volume must be finite, found {n_bad} of {voxels.size} voxels NaN or infinite"

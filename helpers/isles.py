@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import logging
 import math
 import re
 import zlib
@@ -14,12 +16,22 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import ArrayLike
 from scipy.ndimage import binary_fill_holes
 
 _SUFFIXES = (".nii", ".nii.gz", ".mha")
 _ISLES_2022 = re.compile(r"(?P<subject>sub-[^_]+)_(?:.+_)?(?P<kind>dwi|msk)\.[^_]+$")
 _ISLES_2015 = re.compile(r"VSD\..+\.(?P<kind>MR_DWI|OT)\.")
 _KINDS = {"dwi": "scan", "MR_DWI": "scan", "msk": "lesion mask", "OT": "lesion mask"}
+_MHA_FIELDS = {
+    *("NDims", "DimSize", "ElementSpacing", "Offset", "TransformMatrix"),
+    *("ElementType", "BinaryData"),
+}
+_MHA_DTYPES = {
+    **{"MET_CHAR": "i1", "MET_SHORT": "i2", "MET_INT": "i4", "MET_LONG_LONG": "i8"},
+    **{"MET_UCHAR": "u1", "MET_USHORT": "u2", "MET_UINT": "u4", "MET_ULONG_LONG": "u8"},
+    **{"MET_FLOAT": "f4", "MET_DOUBLE": "f8"},
+}
 # Headers store single precision: rounding noise passes, a shift of a hundredth of a millimetre no.
 _TOLERANCES = {"size": 0, "spacing": 1e-3, "origin": 1e-2, "direction": 1e-3}
 
@@ -206,7 +218,7 @@ def load_case(case: Case, *, spacing: Sequence[float] | None = None) -> Scan:
     LabelError
         The mask holds values other than {0, 1} or {0, 255}. An empty mask is legitimate.
     ValueError
-        The spacing is not three positive lengths.
+        The spacing is not three positive lengths, or leaves no voxel along an axis.
 
     Examples
     --------
@@ -251,15 +263,15 @@ def load_volume(
 ) -> tuple[np.ndarray, Geometry]:
     """Load one volume, to the last byte or not at all.
 
-    SimpleITK fills a truncated NIfTI up with whatever it finds, and turns NaN into 0, both without
-    a word. So every file's length and, where it is compressed, checksum are verified first, and
-    NIfTI values are nibabel's. An uncompressed file carries no checksum: a flipped bit there stays
-    unseen.
+    Every file is read to its end and, where it is compressed, to its checksum; SimpleITK fills a
+    truncated file up with whatever it finds, without a word. An uncompressed file carries no
+    checksum: a flipped bit there stays unseen. A header that leaves the orientation open, or that
+    names two, is refused, because nothing else says which side is left.
 
     Parameters
     ----------
     path : str or Path
-        A ``.nii`` (NIfTI-1), ``.nii.gz`` or ``.mha`` file.
+        A ``.nii``, ``.nii.gz`` (NIfTI-1 or NIfTI-2) or ``.mha`` file.
     volume_index : int or None
         Which volume of a file that holds several, counted from 0.
 
@@ -275,7 +287,8 @@ def load_volume(
     FileNotFoundError
         There is no such file.
     VolumeReadError
-        The file is damaged, is no volume, or holds NaN or infinity.
+        The file is damaged, is no volume, holds NaN or infinity, or lies nowhere: its axes are
+        sheared, its qform contradicts its sform, or it has neither.
     ValueError
         The file holds several volumes and ``volume_index`` does not pick one of them.
 
@@ -325,92 +338,150 @@ def _read_oriented(path: str | Path, volume_index: int | None = None) -> sitk.Im
         raise FileNotFoundError(f"{path}: expected a volume, found no such file")
     if not path.name.endswith(_SUFFIXES):
         raise VolumeReadError(f"{path}: expected a .nii, .nii.gz or .mha file")
-    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # they bypass Python, straight to stderr
     try:
-        voxels, header = (_read_mha if path.suffix == ".mha" else _read_nifti)(path)
-        image = _as_float32(voxels, header)
+        # What overflows is counted with the other infinities.
+        with np.errstate(over="ignore", invalid="ignore"):
+            voxels, geometry = (_read_mha if path.suffix == ".mha" else _read_nifti)(path)
+            voxels = _as_float32(voxels)
     except Exception as error:  # two readers and two decompressors, each with errors of its own
         raise VolumeReadError(f"{path}: expected a complete volume, found: {error!r}") from error
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
-    return sitk.DICOMOrient(_pick_volume(image, volume_index, path), "LPS")
+    image = sitk.GetImageFromArray(_pick_volume(voxels, volume_index, path))
+    _require_place(geometry, path)
+    image.SetSpacing(geometry.spacing[::-1])
+    image.SetOrigin(geometry.origin[::-1])
+    image.SetDirection(geometry.direction[::-1])
+    return sitk.DICOMOrient(image, "LPS")
 
 
-def _read_nifti(path: Path) -> tuple[np.ndarray, sitk.Image]:
+def _read_nifti(path: Path) -> tuple[np.ndarray, Geometry]:
     content = path.read_bytes()
     if path.suffix == ".gz":
         content = gzip.decompress(content)  # to the checksum at its end
-    if content[344:348] != b"n+1\0":
-        raise ValueError("no NIfTI-1 header")
-    if not (nib.Nifti1Header(content[:348], check=False)["pixdim"][1:4] > 0).all():
-        raise ValueError("a voxel size that is not positive")  # which SimpleITK reads as 1 mm
-    voxels = np.asanyarray(nib.Nifti1Image.from_bytes(content).dataobj).T
-    return voxels, sitk.ReadImage(str(path))
+    kind = nib.Nifti2Header if content[4:8] == b"n+2\0" else nib.Nifti1Header
+    header = kind(content[: kind.sizeof_hdr], check=False)
+    if header["magic"] != header.single_magic:
+        raise ValueError("no NIfTI header")
+    # What nibabel would repair, and tell stderr, is an error here.
+    header.check_fix(logging.Logger("unheard", logging.CRITICAL), error_level=30)
+    voxels = memoryview(content)[header.get_data_offset() :]
+    _require_size(voxels, header.get_data_shape(), header.get_data_dtype())
+    return header.data_from_fileobj(io.BytesIO(content)).T, _nifti_geometry(header)
 
 
-def _read_mha(path: Path) -> tuple[np.ndarray, sitk.Image]:
-    header, _, content = path.read_bytes().partition(b"ElementDataFile = LOCAL\n")
-    if b"\nCompressedData = True\n" in header:
+def _nifti_geometry(header: nib.Nifti1Header) -> Geometry:
+    """Where the qform says the voxels lie, or the sform, or both if they agree."""
+    millimetres = {"meter": 1e3, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
+    to_lps = millimetres * np.diag([-1, -1, 1])
+    found = {}
+    for name in ("qform", "sform"):
+        affine, _ = getattr(header, f"get_{name}")(coded=True)
+        if affine is not None:
+            axes = to_lps @ affine[:3, :3]
+            spacing = np.linalg.norm(axes, axis=0)
+            size, origin = header.get_data_shape()[:3], to_lps @ affine[:3, 3]
+            found[name] = _as_geometry(size, spacing, origin, axes / spacing)
+    if not found:
+        raise ValueError("neither a qform nor an sform: nothing says which side is left")
+    if len(found) == 2 and (name := _difference(*found.values())):
+        qform, sform = (getattr(geometry, name) for geometry in found.values())
+        raise ValueError(f"two places: the qform has the {name} {qform}, the sform {sform}")
+    return next(iter(found.values()))
+
+
+def _read_mha(path: Path) -> tuple[np.ndarray, Geometry]:
+    # Not SimpleITK: it fills gaps in the header up, believes a wrong CompressedDataSize, and what
+    # it has to say goes to stderr.
+    text, _, content = path.read_bytes().partition(b"ElementDataFile = LOCAL\n")
+    if not text.startswith(b"ObjectType = Image\n"):
+        raise ValueError("no MetaImage header")
+    fields = dict(re.findall(r"^(\w+) *= *(.*?)\s*$", text.decode("latin-1"), re.MULTILINE))
+    if missing := _MHA_FIELDS - fields.keys():
+        raise ValueError(f"a header without {', '.join(sorted(missing))}")
+    if (n_channels := fields.get("ElementNumberOfChannels", "1")) != "1":
+        raise ValueError(f"not one number per voxel but {n_channels}")
+    if fields["BinaryData"] != "True":
+        raise ValueError("voxels written out as text")
+    if fields.get("CompressedData") == "True":
         stream = zlib.decompressobj()
         content = stream.decompress(content)
-        if not stream.eof:  # the checksum is its last word
-            raise ValueError("compressed voxels that end early")
-    if len(content) != (expected := _voxel_bytes(path)):
+        if not stream.eof or stream.unused_data:  # the checksum is its last word
+            raise ValueError("compressed voxels that do not end where the file does")
+    order = ">" if fields.get("BinaryDataByteOrderMSB") == "True" else "<"
+    dtype = np.dtype(_MHA_DTYPES[fields["ElementType"]]).newbyteorder(order)
+    size = [int(length) for length in fields["DimSize"].split()]
+    _require_size(content, size, dtype)
+
+    def numbers(name: str, *shape: int) -> np.ndarray:
+        return np.array(fields[name].split(), dtype=float).reshape(shape)
+
+    n_axes = int(fields["NDims"])
+    spacing, origin = numbers("ElementSpacing", n_axes), numbers("Offset", n_axes)
+    axes = numbers("TransformMatrix", n_axes, n_axes).T  # in the file, each row is an axis
+    # Of a fourth axis, time, only the voxels matter.
+    geometry = _as_geometry(size[:3], spacing[:3], origin[:3], axes[:3, :3])
+    return np.frombuffer(content, dtype).reshape(size[::-1]), geometry
+
+
+def _require_size(content: bytes, size: Sequence[int], dtype: np.dtype) -> None:
+    expected = math.prod(size) * dtype.itemsize
+    if len(content) != expected:
         raise ValueError(f"{len(content)} bytes of voxels where its header asks for {expected}")
-    image = sitk.ReadImage(str(path))
-    voxels = sitk.GetArrayFromImage(image)
-    if voxels.tobytes() != content:  # SimpleITK believes a wrong CompressedDataSize
-        raise ValueError("voxels that SimpleITK reads as others")
-    return voxels, image
 
 
-def _voxel_bytes(path: Path) -> int:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    voxel = sitk.Image([1, 1], reader.GetPixelID(), reader.GetNumberOfComponents())
-    n_voxels = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
-    return n_voxels * voxel.GetSizeOfPixelComponent()
+def _as_float32(voxels: np.ndarray) -> np.ndarray:
+    if voxels.dtype.kind not in "iuf":
+        raise ValueError(f"not one real number per voxel but {voxels.dtype}")
+    return voxels.astype(np.float32)
 
 
-def _as_float32(voxels: np.ndarray, header: sitk.Image) -> sitk.Image:
-    kind = header.GetPixelIDTypeAsString()
-    if "vector" in kind or "complex" in kind:
-        raise ValueError(f"not one real number per voxel but a {kind}")
-    with np.errstate(over="ignore"):  # what overflows is counted with the other infinities
-        voxels = voxels.astype(np.float32).reshape(header.GetSize()[::-1])
-    image = sitk.GetImageFromArray(voxels, isVector=False)
-    image.CopyInformation(header)
-    return image
-
-
-def _pick_volume(image: sitk.Image, volume_index: int | None, path: Path) -> sitk.Image:
-    size = image.GetSize()
-    if len(size) < 3:
-        raise VolumeReadError(f"{path}: expected three axes, found size {size}")
-    n_volumes = math.prod(size[3:])
-    if volume_index is None and n_volumes == 1:
+def _pick_volume(voxels: np.ndarray, volume_index: int | None, path: Path) -> np.ndarray:
+    if voxels.ndim < 3 or voxels.size == 0:
+        raise VolumeReadError(f"{path}: expected voxels along three axes, found {voxels.shape}")
+    volumes = voxels.reshape(-1, *voxels.shape[-3:])
+    if volume_index is None and len(volumes) == 1:
         volume_index = 0
-    if volume_index not in range(n_volumes):
+    if volume_index not in range(len(volumes)):
         raise ValueError(
-            f"{path}: expected volume_index from 0 to {n_volumes - 1} to pick one of its "
-            f"{n_volumes} volumes (size {size}), found {volume_index!r}"
+            f"{path}: expected volume_index from 0 to {len(volumes) - 1} to pick one of its "
+            f"{len(volumes)} volumes (shape {voxels.shape}), found {volume_index!r}"
         )
-    if len(size) == 3:
-        return image
-    index = np.unravel_index(int(volume_index), size[3:], order="F")
-    return sitk.Extract(
-        image,
-        [*size[:3], *(0 for _ in index)],
-        [0, 0, 0, *map(int, index)],
-        sitk.ExtractImageFilter.DIRECTIONCOLLAPSETOSUBMATRIX,
-    )
+    return volumes[int(volume_index)]
 
 
 def _geometry(image: sitk.Image) -> Geometry:
-    fields = image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
-    return Geometry(*(field[::-1] for field in fields))
+    return _as_geometry(
+        image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
+    )
+
+
+def _as_geometry(*fields: ArrayLike) -> Geometry:
+    """Turn size, spacing, origin and direction from (x, y, z) to the array's order."""
+    return Geometry(*(tuple(np.ravel(field)[::-1].tolist()) for field in fields))
+
+
+def _require_place(geometry: Geometry, path: Path) -> None:
+    """Refuse a header that is no place in a patient: lengths must be lengths, axes not sheared."""
+    rotation = np.reshape(geometry.direction, (3, 3))
+    skew = np.abs(rotation.T @ rotation - np.eye(3)).max()
+    lengths = np.array(geometry.spacing)
+    # A comparison with NaN is false.
+    if not (
+        skew < _TOLERANCES["direction"]
+        and (0 < lengths).all()
+        and np.isfinite([*lengths, *geometry.origin]).all()
+    ):
+        raise VolumeReadError(
+            f"{path}: expected positive spacing, a finite origin and axes at right angles, found "
+            f"{geometry}"
+        )
+
+
+def _difference(expected: Geometry, found: Geometry) -> str | None:
+    """Name the first field in which two geometries differ by more than rounding noise."""
+    for name, tolerance in _TOLERANCES.items():
+        if not np.allclose(getattr(found, name), getattr(expected, name), rtol=0, atol=tolerance):
+            return name
+    return None
 
 
 def _require_finite(image: sitk.Image, path: str | Path) -> None:
@@ -424,13 +495,11 @@ def _require_finite(image: sitk.Image, path: str | Path) -> None:
 
 def _require_same_geometry(image: sitk.Image, mask: sitk.Image, case: Case) -> None:
     expected, found = _geometry(image), _geometry(mask)
-    for name, tolerance in _TOLERANCES.items():
-        theirs, ours = getattr(found, name), getattr(expected, name)
-        if not np.allclose(theirs, ours, rtol=0, atol=tolerance):
-            raise GeometryMismatchError(
-                f"{case.lesion}: expected the {name} {ours} (z, y, x in LPS) of {case.dwi}, "
-                f"found {theirs}"
-            )
+    if name := _difference(expected, found):
+        raise GeometryMismatchError(
+            f"{case.lesion}: expected the {name} {getattr(expected, name)} (z, y, x in LPS) of "
+            f"{case.dwi}, found {getattr(found, name)}"
+        )
 
 
 def _binarise(mask: sitk.Image, path: Path) -> sitk.Image:
@@ -456,7 +525,13 @@ def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
 def _resample(image: sitk.Image, spacing: Sequence[float], interpolator: int) -> sitk.Image:
     """Change the voxel size; the outer faces of the first voxels stay where they are."""
     old, new = np.array(image.GetSpacing()), np.array(spacing[::-1])
-    size = np.maximum(1, np.rint(image.GetSize() * old / new)).astype(int).tolist()
+    extent = image.GetSize() * old
+    size = np.rint(extent / new).astype(int).tolist()
+    if 0 in size:
+        raise ValueError(
+            f"spacing must leave a voxel of the scan's {extent[::-1].tolist()} mm (z, y, x), "
+            f"found {tuple(spacing)}"
+        )
     origin = image.TransformContinuousIndexToPhysicalPoint(((new / old - 1) / 2).tolist())
     return sitk.Resample(
         image, size, sitk.Transform(), interpolator, origin, new.tolist(), image.GetDirection()

@@ -93,6 +93,7 @@ class PatchSet:
         )
 
 
+_PATCH_AXES = ("height", "width")
 _PER_PATCH = [f.name for f in fields(PatchSet) if not f.name.startswith("dropped")]
 
 
@@ -148,7 +149,7 @@ def extract_patches(
         )
     if remainder not in ("drop", "pad", "error"):
         raise ValueError(f"remainder must be 'drop', 'pad' or 'error', found {remainder!r}")
-    size = _checked_size(patch_size)
+    size = _whole_numbers("patch_size", patch_size, _PATCH_AXES)
     counts = _grid_counts(volume.shape, size, remainder)
 
     patches = _cut(volume, size, counts).reshape(-1, *size)
@@ -204,7 +205,7 @@ def reconstruct_from_patches(
         For shapes that do not fit each other, a location off the grid, outside the volume or
         given twice, or a fill value that the dtype cannot hold.
     TypeError
-        For locations that are not whole numbers.
+        For locations that are not whole numbers, or a shape or size that is not 3 or 2 of them.
 
     Examples
     --------
@@ -218,23 +219,23 @@ def reconstruct_from_patches(
     if patches.ndim == 1:
         if patch_size is None:
             raise ValueError("one value per patch needs patch_size, found None")
-        size = _checked_size(patch_size)
+        size = _whole_numbers("patch_size", patch_size, _PATCH_AXES)
         patches = patches[:, None, None]
     elif patches.ndim == 3:
-        size = _checked_size(patches.shape[1:] if patch_size is None else patch_size)
+        size = patches.shape[1:] if patch_size is None else patch_size
+        size = _whole_numbers("patch_size", size, _PATCH_AXES)
         if size != patches.shape[1:]:
             raise ValueError(f"patch_size is {size}, but the patches are {patches.shape[1:]}")
     else:
         raise ValueError(f"patches must have shape (n, h, w) or (n,), found {patches.shape}")
-    shape = tuple(operator.index(n) for n in volume_shape)
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"volume_shape must be three positive whole numbers, found {volume_shape}")
+    shape = _whole_numbers("volume_shape", volume_shape, ("slices", "rows", "columns"))
     counts = _grid_counts(shape, size, "pad")
     cells = _grid_cells(locations, len(patches), size, counts)
 
-    with np.errstate(invalid="ignore"):  # NaN into whole numbers: told in words just below
+    with np.errstate(invalid="ignore", over="ignore"):  # told in words just below
         fill = np.asarray(fill_value).astype(patches.dtype)
-    if patches.dtype.kind in "biu" and fill != fill_value:
+    rounded = patches.dtype.kind in "biu" and fill != fill_value
+    if rounded or np.isinf(fill) != np.isinf(fill_value):
         raise ValueError(f"fill_value {fill_value!r} does not fit the patches' {patches.dtype}")
     padded = np.full((counts[0], counts[1] * size[0], counts[2] * size[1]), fill)
     slices, rows, columns = cells.T
@@ -242,16 +243,21 @@ def reconstruct_from_patches(
     return np.ascontiguousarray(padded[:, : shape[1], : shape[2]])
 
 
-def _checked_size(patch_size) -> tuple[int, int]:
+def _whole_numbers(name, values, axes) -> tuple[int, ...]:
+    """Check that there is one positive whole number for each axis."""
     try:
-        if any(isinstance(n, (bool, np.bool_)) for n in patch_size):
+        if any(isinstance(n, (bool, np.bool_)) for n in values):
             raise TypeError
-        height, width = (operator.index(n) for n in patch_size)
-    except (TypeError, ValueError):
-        raise TypeError(f"patch_size must be two whole numbers, found {patch_size!r}") from None
-    if height < 1 or width < 1:
-        raise ValueError(f"patch_size must be positive, found {patch_size!r}")
-    return height, width
+        numbers = tuple(operator.index(n) for n in values)
+    except TypeError:
+        numbers = ()
+    if len(numbers) != len(axes):
+        raise TypeError(
+            f"{name} must be {len(axes)} whole numbers ({', '.join(axes)}), found {values!r}"
+        )
+    if min(numbers) < 1:
+        raise ValueError(f"{name} must be positive, found {values!r}")
+    return numbers
 
 
 def _grid_counts(shape, size, remainder) -> tuple[int, int, int]:

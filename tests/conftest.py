@@ -1,6 +1,11 @@
 """What several test files share."""
 
 import pytest
+from hypothesis import settings
+
+# No test asserts a time: a busy machine is no failure, not even by hypothesis' own deadline.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """The patch grid against a plain loop, and back again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,6 +43,109 @@ def test_the_grid_is_the_plain_loops(grid):
     patches, locations = plain_loop(volume, (height, width))
     np.testing.assert_array_equal(cut.patches, patches)
     np.testing.assert_array_equal(cut.locations, locations)
+
+
+LAYOUTS = {
+    "C": np.ascontiguousarray,
+    "Fortran": np.asfortranarray,
+    "slices last": lambda array: np.ascontiguousarray(array.transpose(1, 2, 0)).transpose(2, 0, 1),
+    "backwards": lambda array: np.ascontiguousarray(array[::-1, ::-1, ::-1])[::-1, ::-1, ::-1],
+    "every other": lambda array: np.repeat(array, 2, axis=2)[:, :, ::2],
+}
+DTYPES = (bool, "i1", "u1", "i2", ">i2", "u4", "i8", "f2", "f4", ">f4", "f8", ">f8", "c8")
+# What breaks other tools, and everything between.
+sides = st.sampled_from([27, 28, 29, 38, 56, 66, 230, 231]) | st.integers(27, 231)
+clinical = st.fixed_dictionaries(
+    {
+        "shape": st.tuples(st.integers(1, 3), sides, sides),
+        "size": st.just((28, 28)) | st.tuples(st.integers(20, 80), st.integers(20, 80)),
+        "remainder": st.sampled_from(["drop", "pad", "error"]),
+        "dtype": st.sampled_from(DTYPES),
+        "layout": st.sampled_from(sorted(LAYOUTS)),
+    }
+)
+
+
+@given(clinical, st.randoms(use_true_random=False), st.floats(0, 1))
+def test_any_slice_size_cut_and_put_back(scan, random, share):
+    """The grid is the plain loop's, and its inverse exact for any subset in any order."""
+    shape, size, remainder = scan["shape"], scan["size"], scan["remainder"]
+    volume = LAYOUTS[scan["layout"]]((numbered(*shape, dtype=int) % 251).astype(scan["dtype"]))
+    mask = numbered(*shape, dtype=int) % 7 == 0
+    left_over = [length % step for length, step in zip(shape[1:], size, strict=True)]
+    if remainder == "error" and any(left_over):
+        axis = "rows" if left_over[0] else "columns"
+        with pytest.raises(ValueError, match=f"{axis} are not a multiple|fewer than one patch"):
+            extract_patches(volume, size, remainder=remainder)
+        return
+    if remainder == "drop" and (shape[1] < size[0] or shape[2] < size[1]):
+        axis, n, step = (
+            ("rows", shape[1], size[0]) if shape[1] < size[0] else ("columns", shape[2], size[1])
+        )
+        with pytest.raises(ValueError, match=f"{n} {axis}, fewer than one patch's {step}"):
+            extract_patches(volume, size, remainder=remainder)
+        return
+
+    cut = extract_patches(volume, size, lesion_mask=mask, remainder=remainder)
+    overhang = [
+        (0, 0),
+        *((0, -length % step) for length, step in zip(shape[1:], size, strict=True)),
+    ]
+    padded = [np.pad(array, overhang) if remainder == "pad" else array for array in (volume, mask)]
+    expected, locations = plain_loop(padded[0], size)
+    np.testing.assert_array_equal(cut.patches, expected)
+    np.testing.assert_array_equal(cut.locations, locations)
+    assert cut.patches.dtype == volume.dtype
+    assert cut.patches.flags.c_contiguous and not np.shares_memory(cut.patches, volume)
+    lesion = plain_loop(padded[1], size)[0]
+    np.testing.assert_array_equal(cut.lesion_fraction, lesion.mean((1, 2)).astype(np.float32))
+    assert cut.dropped_lesion_voxels == mask.sum() - lesion.sum()
+
+    some = np.array(random.sample(range(len(cut)), int(share * len(cut))), dtype=int)
+    back = reconstruct_from_patches(
+        cut.patches[some], cut.locations[some], shape, fill_value=volume.dtype.type(1)
+    )
+    covered = np.zeros(shape, bool)
+    for z, y, x in cut.locations[some]:
+        covered[z, y : y + size[0], x : x + size[1]] = True
+    assert back.dtype == volume.dtype and back.shape == shape
+    np.testing.assert_array_equal(back, np.where(covered, volume, volume.dtype.type(1)))
+
+    scores = np.arange(1, len(some) + 1, dtype=np.float32)
+    heat = reconstruct_from_patches(scores, cut.locations[some], shape, patch_size=size)
+    assert ((heat > 0) == covered).all() and heat.dtype == np.float32
+    for score, (z, y, x) in zip(scores, cut.locations[some], strict=True):
+        assert (heat[z, y : y + size[0], x : x + size[1]] == score).all()
+
+
+@pytest.mark.parametrize("remainder", ["drop", "error"])
+@pytest.mark.parametrize(("shape", "axis"), [((1, 27, 252), "rows"), ((1, 252, 27), "columns")])
+def test_27_is_one_less_than_28(shape, axis, remainder):
+    with pytest.raises(ValueError, match=f"has 27 {axis}, fewer than one patch's 28"):
+        extract_patches(numbered(*shape), remainder=remainder)
+    assert len(extract_patches(numbered(*shape), remainder="pad")) == 9
+
+
+@pytest.mark.parametrize("side", [28, 56])
+def test_error_lets_pass_what_fills_the_grid(side):
+    volume = numbered(1, side, side)
+    np.testing.assert_array_equal(
+        extract_patches(volume, remainder="error").patches, extract_patches(volume).patches
+    )
+
+
+def test_no_patches_at_all_are_a_volume_of_the_fill_value():
+    none = extract_patches(numbered(1, 56, 56))[[False] * 4]
+    assert len(none) == 0
+    back = reconstruct_from_patches(none.patches, none.locations, (1, 56, 56), fill_value=7)
+    assert (back == 7).all() and back.shape == (1, 56, 56)
+
+
+@pytest.mark.parametrize("fill_value", [np.nan, np.inf, -np.inf, 0.1])
+def test_what_floats_can_hold_they_are_filled_with(fill_value):
+    cut = extract_patches(numbered(1, 56, 28, dtype=np.float16))[[0]]
+    back = reconstruct_from_patches(cut.patches, cut.locations, (1, 56, 28), fill_value=fill_value)
+    np.testing.assert_array_equal(back[0, 28:], np.float16(fill_value))
 
 
 @pytest.mark.parametrize("side", [28, 29, 38, 56, 66, 230, 231])
@@ -258,7 +363,10 @@ def put_back(**changes):
         (lambda: put_back(patches=np.zeros(4)), ValueError, "needs patch_size"),
         (lambda: put_back(patches=np.zeros((4, 2))), ValueError, r"found \(4, 2\)"),
         (lambda: put_back(patch_size=(14, 28)), ValueError, r"\(14, 28\), .* \(28, 28\)"),
-        (lambda: put_back(volume_shape=(56, 56)), ValueError, r"found \(56, 56\)"),
+        (lambda: put_back(volume_shape=(56, 56)), TypeError, r"columns\), found \(56, 56\)"),
+        (lambda: put_back(volume_shape=(1.0, 56, 56)), TypeError, r"found \(1.0, 56, 56\)"),
+        (lambda: put_back(volume_shape=(True, 56, 56)), TypeError, r"found \(True, 56, 56\)"),
+        (lambda: put_back(volume_shape=56), TypeError, "volume_shape must be 3 whole.* found 56"),
         (lambda: put_back(volume_shape=(1, 0, 56)), ValueError, r"found \(1, 0, 56\)"),
         (lambda: put_back(volume_shape=(1, 28, 56)), ValueError, r"2 .* outside .*\[0, 28, 0\]"),
         (lambda: put_back(locations=np.zeros((4, 3), int)), ValueError, r"3 .* twice.*\[0, 0, 0\]"),
@@ -283,6 +391,28 @@ def put_back(**changes):
             lambda: put_back(patches=np.zeros((4, 28, 28), np.int16), fill_value=np.nan),
             ValueError,
             "fill_value nan does not fit",
+        ),
+        (
+            lambda: put_back(patches=np.zeros((4, 28, 28), np.int16), fill_value=0.5),
+            ValueError,
+            "fill_value 0.5 does not fit the patches' int16",
+        ),
+        (
+            lambda: put_back(patches=np.zeros((4, 28, 28), np.float16), fill_value=1e6),
+            ValueError,
+            "fill_value 1000000.0 does not fit the patches' float16",
+        ),
+        (
+            lambda: replace(extract_patches(numbered(1, 56, 56)), subject_ids=np.array(["a"])),
+            ValueError,
+            "one entry a patch, found .*'patches': 4.*'subject_ids': 1",
+        ),
+        (
+            lambda: PatchSet.concatenate(
+                [extract_patches(numbered(1, 4, 4), size) for size in ((4, 4), (4, 2))]
+            ),
+            ValueError,
+            r"one patch size and dtype, found .*\(4, 2\).*\(4, 4\)",
         ),
         (lambda: PatchSet.concatenate([]), ValueError, "found \\[\\]"),
         (
