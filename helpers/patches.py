@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -96,6 +98,10 @@ class PatchSet:
 _PATCH_AXES = ("height", "width")
 _PER_PATCH = [f.name for f in fields(PatchSet) if not f.name.startswith("dropped")]
 
+# Copying patches is bound by memory, so it goes in pieces that stay in a usual processor's caches.
+_L1_LINES = 2**9  # cache lines of 64 bytes: 32 KB
+_L2_BYTES = 2**18  # a quarter of 1 MB, which source and destination share
+
 
 def extract_patches(
     volume: np.ndarray,
@@ -152,8 +158,7 @@ def extract_patches(
     size = _whole_numbers("patch_size", patch_size, _PATCH_AXES)
     counts = _grid_counts(volume.shape, size, remainder)
 
-    patches = _cut(volume, size, counts).reshape(-1, *size)
-    n_slices, n_rows, n_columns = counts
+    patches = _cut(volume, size, counts)
     locations = np.indices(counts).reshape(3, -1).T * (1, *size)
     lesion_fraction, dropped_lesion = _mask_fraction(
         "lesion_mask", lesion_mask, volume, size, counts
@@ -164,7 +169,7 @@ def extract_patches(
         locations=np.ascontiguousarray(locations),
         lesion_fraction=lesion_fraction,
         brain_fraction=brain_fraction,
-        subject_ids=np.full(n_slices * n_rows * n_columns, subject_id),
+        subject_ids=np.full(len(patches), subject_id),
         dropped_lesion_voxels=dropped_lesion,
         dropped_brain_voxels=dropped_brain,
     )
@@ -220,7 +225,7 @@ def reconstruct_from_patches(
         if patch_size is None:
             raise ValueError("one value per patch needs patch_size, found None")
         size = _whole_numbers("patch_size", patch_size, _PATCH_AXES)
-        patches = patches[:, None, None]
+        patches = np.repeat(patches[:, None, None], size[1], axis=2)
     elif patches.ndim == 3:
         size = patches.shape[1:] if patch_size is None else patch_size
         size = _whole_numbers("patch_size", size, _PATCH_AXES)
@@ -230,17 +235,14 @@ def reconstruct_from_patches(
         raise ValueError(f"patches must have shape (n, h, w) or (n,), found {patches.shape}")
     shape = _whole_numbers("volume_shape", volume_shape, ("slices", "rows", "columns"))
     counts = _grid_counts(shape, size, "pad")
-    cells = _grid_cells(locations, len(patches), size, counts)
+    cells, order = _grid_cells(locations, len(patches), size, counts)
 
     with np.errstate(invalid="ignore", over="ignore"):  # told in words just below
         fill = np.asarray(fill_value).astype(patches.dtype)
     rounded = patches.dtype.kind in "biu" and fill != fill_value
     if rounded or np.isinf(fill) != np.isinf(fill_value):
         raise ValueError(f"fill_value {fill_value!r} does not fit the patches' {patches.dtype}")
-    padded = np.full((counts[0], counts[1] * size[0], counts[2] * size[1]), fill)
-    slices, rows, columns = cells.T
-    _as_grid(padded, size, counts)[slices, rows, :, columns, :] = patches
-    return np.ascontiguousarray(padded[:, : shape[1], : shape[2]])
+    return _put_back(patches, cells, order, shape, size, fill)
 
 
 def _whole_numbers(name, values, axes) -> tuple[int, ...]:
@@ -275,45 +277,120 @@ def _grid_counts(shape, size, remainder) -> tuple[int, int, int]:
     return tuple(counts)
 
 
-def _as_grid(volume, size, counts) -> np.ndarray:
-    """View (z, y, x) as (slice, grid row, row in patch, grid column, column in patch)."""
-    n_slices, n_rows, n_columns = counts
-    return volume.reshape(n_slices, n_rows, size[0], n_columns, size[1])
-
-
 def _cut(volume, size, counts) -> np.ndarray:
-    """Copy the volume once, into (slice, grid row, grid column, h, w); zeros beyond its edge."""
-    _, n_rows, n_columns = counts
-    height, width = n_rows * size[0], n_columns * size[1]
-    overhang = [(0, 0), (0, max(0, height - volume.shape[1])), (0, max(0, width - volume.shape[2]))]
-    if np.any(overhang):
-        volume = np.pad(volume, overhang)
-    cut = np.empty((np.prod(counts), *size), volume.dtype)
-    cut.reshape(*counts, *size)[...] = _as_grid(volume[:, :height, :width], size, counts).swapaxes(
-        2, 3
-    )
+    """Copy the volume once, into (n, h, w); zeros beyond its edge."""
+    cut = np.empty((math.prod(counts), *size), volume.dtype)
+    rows, columns = volume.shape[1:]
+    overhang = counts[1] * size[0] > rows or counts[2] * size[1] > columns
+    if len(volume) > 1 and abs(volume.strides[0]) < abs(volume.strides[2]) and not overhang:
+        _cut_across_slices(volume, size, cut.reshape(*counts, *size))
+        return cut
+    buffer, grid = _buffer(volume.shape, size, counts[1:], np.zeros((), volume.dtype))
+    items = _as_items(cut, size[1]).reshape(*counts, *grid.shape[3:])
+    for start in range(0, len(volume), len(buffer)):
+        piece = volume[start : start + len(buffer)]
+        buffer[: len(piece), :rows, :columns] = piece
+        items[start : start + len(buffer)] = grid[: len(piece)]
     return cut
+
+
+def _cut_across_slices(volume, size, cut) -> None:
+    """Cut a volume whose slices lie side by side in memory, as in (row, column, slice) order.
+
+    A cache line then holds one pixel of many slices. Few pixels at a time, and all of their slices
+    are written before the lines are gone.
+    """
+    height, width = size
+    _, n_rows, n_columns = cut.shape[:3]
+    runs = volume[:, : n_rows * height, : n_columns * width].reshape(
+        len(volume), n_rows * height, n_columns, width
+    )
+    grid = _as_grid(runs, height)
+    at_once = max(1, _L1_LINES // (height * width))  # patches,
+    step = -(-height // -(-height * width // _L1_LINES))  # or rows of one
+    for row, column, top in itertools.product(
+        range(n_rows), range(0, n_columns, at_once), range(0, height, step)
+    ):
+        block = np.s_[:, row, column : column + at_once, top : top + step]
+        cut[block] = grid[block]
+
+
+def _put_back(patches, cells, order, shape, size, fill) -> np.ndarray:
+    """Copy patches, (n, h, w) or (n, 1, w), to their cells of a new volume."""
+    _, rows, columns = shape
+    volume = np.empty(shape, patches.dtype)
+    buffer, grid = _buffer(shape, size, cells.max(axis=0, initial=0)[1:] + 1, fill)
+    items = _as_items(np.ascontiguousarray(patches), size[1])[:, :, 0]
+    in_order = bool((np.diff(order) == 1).all())
+    cells = cells if in_order else cells[order]
+    starts = np.arange(0, len(volume) + len(buffer), len(buffer))
+    bounds = np.searchsorted(cells[:, 0], starts).tolist()
+    before = None
+    for start, first, last in zip(starts[:-1].tolist(), bounds[:-1], bounds[1:], strict=True):
+        here = cells[first:last] - (start, 0, 0)
+        if not np.array_equal(here, before):
+            buffer[...] = fill
+            before = here
+        grid[tuple(here.T)] = items[slice(first, last) if in_order else order[first:last]]
+        piece = volume[start : start + len(buffer)]
+        piece[...] = buffer[: len(piece), :rows, :columns]
+    return volume
+
+
+def _buffer(shape, size, counts, fill) -> tuple[np.ndarray, np.ndarray]:
+    """A few slices that stay in the cache, and their grid, (slice, grid row, grid column, row).
+
+    Full slices stream through it from or to the volume; patches are gathered and scattered in it.
+    """
+    height, width = (int(n) * s for n, s in zip(counts, size, strict=True))
+    plane = max(shape[1], height), max(shape[2], width)
+    n_slices = min(shape[0], max(1, _L2_BYTES // (math.prod(plane) * max(1, fill.itemsize))))
+    buffer = np.full((n_slices, *plane), fill)
+    return buffer, _as_grid(_as_items(buffer[:, :height, :width], size[1]), size[0])
+
+
+def _as_grid(runs, height) -> np.ndarray:
+    """View (slice, row, grid column, ...) as (slice, grid row, grid column, row in patch, ...)."""
+    n_slices, _, *rest = runs.shape
+    return runs.reshape(n_slices, -1, height, *rest).swapaxes(2, 3)
+
+
+def _as_items(pixels, width) -> np.ndarray:
+    """View each row of a patch as one item, which NumPy moves faster than its pixels one by one."""
+    if pixels.dtype.hasobject:  # cannot be viewed as bytes
+        return pixels.reshape(*pixels.shape[:-1], pixels.shape[-1] // width, width)
+    return pixels.view(f"V{width * pixels.itemsize}")
 
 
 def _mask_fraction(name, mask, volume, size, counts) -> tuple[np.ndarray, int]:
     """Each patch's share of mask voxels, and the mask voxels outside the grid."""
     if mask is None:
-        return np.full(np.prod(counts), np.nan, np.float32), 0
+        return np.full(math.prod(counts), np.nan, np.float32), 0
     mask = np.asarray(mask)
     if mask.shape != volume.shape:
         raise ValueError(f"{name} has shape {mask.shape}, the volume has {volume.shape}")
     if mask.dtype != bool:
-        ones = mask == 1
-        if not np.all(ones | (mask == 0)):
-            found = np.unique(mask[~ones & (mask != 0)])[:5]
+        ones, zeros = mask == 1, mask == 0
+        if np.count_nonzero(ones) + np.count_nonzero(zeros) < mask.size:
+            found = np.unique(mask[~(ones | zeros)])[:5]
             raise ValueError(f"{name} must hold 0 and 1 only, found also {found.tolist()}")
         mask = ones
-    inside = _cut(mask, size, counts).sum(axis=(1, 2))
-    return (inside / (size[0] * size[1])).astype(np.float32), int(mask.sum() - inside.sum())
+    (height, width), (_, n_rows, n_columns) = size, counts
+    sizes = zip(counts, (1, *size), mask.shape, strict=True)
+    overhang = [(0, max(0, n * s - have)) for n, s, have in sizes]
+    grid = np.pad(mask, overhang) if np.any(overhang) else mask
+    grid = grid[:, : n_rows * height, : n_columns * width].view(np.uint8)
+    # Bytes add up fastest, and down one patch's column they hold the sum.
+    down = grid.reshape(-1, n_rows, height, n_columns * width).sum(
+        axis=2, dtype=np.uint8 if height < 256 else np.intp
+    )
+    inside = down.reshape(*counts, width).sum(axis=-1, dtype=np.intp).ravel()
+    dropped = np.count_nonzero(mask) - inside.sum()
+    return (inside / (height * width)).astype(np.float32), int(dropped)
 
 
-def _grid_cells(locations, n_patches, size, counts) -> np.ndarray:
-    """Grid cell (slice, grid row, grid column) of each location, checked."""
+def _grid_cells(locations, n_patches, size, counts) -> tuple[np.ndarray, np.ndarray]:
+    """Grid cell (slice, grid row, grid column) of each location, checked; and what sorts them."""
     if locations.shape != (n_patches, 3):
         raise ValueError(
             f"locations must have shape ({n_patches}, 3), one row a patch, found {locations.shape}"
@@ -329,8 +406,10 @@ def _grid_cells(locations, n_patches, size, counts) -> np.ndarray:
             raise ValueError(
                 f"{rows.sum()} of the locations {fault}, first {locations[rows][0].tolist()}"
             )
-    unique, times = np.unique(cells, axis=0, return_counts=True)
-    if len(unique) < len(cells):
-        twice = (unique[times > 1][0] * (1, *size)).tolist()
-        raise ValueError(f"{len(cells) - len(unique)} locations are given twice, first {twice}")
-    return cells
+    places = np.ravel_multi_index(cells.T, counts)
+    order = np.argsort(places, kind="stable")
+    again = np.diff(places[order]) == 0
+    if again.any():
+        first = locations[order[again.argmax()]].tolist()
+        raise ValueError(f"{again.sum()} locations are given twice, first {first}")
+    return cells, order

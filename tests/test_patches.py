@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.patches import PatchSet, extract_patches, reconstruct_from_patches
@@ -427,3 +427,123 @@ def put_back(**changes):
 def test_bad_input_is_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+# --- in whatever way the memory lies ----------------------------------------------------------
+
+DTYPES = ["?", "u1", "<i2", ">i2", "f2", "<f4", ">f4", "f8", "c16", "M8[s]", "O"]
+# From one patch to many, and patches of fewer and of more pixels than are moved at once.
+SHAPES = [
+    ((1, 7, 9), (7, 9)),
+    ((3, 12, 11), (2, 3)),
+    ((2, 20, 270), (1, 2)),
+    ((2, 31, 59), (28, 28)),
+    ((2, 41, 85), (40, 40)),
+    ((2, 7, 701), (3, 700)),
+    ((2, 300, 5), (290, 2)),
+    ((700, 20, 30), (9, 14)),  # more slices than are moved at once
+    ((2, 300, 320), (28, 28)),  # a slice that is larger than what is moved at once
+]
+grids_and_patches = st.one_of(
+    st.sampled_from(SHAPES), grids.map(lambda grid: (grid[:3], grid[3:]))
+).filter(lambda case: case[0][1] >= case[1][0] and case[0][2] >= case[1][1])
+
+
+def laid_out(volume, axes, flips, gaps):
+    """The same volume, its axes in another order in memory, some backwards, some with gaps."""
+    stored = np.ascontiguousarray(volume.transpose(axes))
+    for axis, (flip, gap) in enumerate(zip(flips, gaps, strict=True)):
+        if gap:
+            stored = np.repeat(stored, 2, axis=axis)
+            stored = stored[tuple(np.s_[::2] if a == axis else np.s_[:] for a in range(3))]
+        if flip:
+            stored = np.flip(np.flip(stored, axis).copy(), axis)
+    return stored.transpose(np.argsort(axes))
+
+
+layouts = st.tuples(
+    st.permutations([0, 1, 2]),
+    st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    st.tuples(st.booleans(), st.booleans(), st.booleans()),
+)
+
+
+@settings(deadline=None)
+@given(grids_and_patches, st.sampled_from(DTYPES), layouts)
+def test_every_layout_of_every_dtype_is_cut_as_by_the_plain_loop(case, dtype, layout):
+    shape, size = case
+    volume = (numbered(*shape, dtype=np.int64) % 251).astype(dtype)
+    given = laid_out(volume, *layout)
+    np.testing.assert_array_equal(given, volume)
+    cut = extract_patches(given, size)
+    patches, locations = plain_loop(volume, size)
+    np.testing.assert_array_equal(cut.patches, patches)
+    np.testing.assert_array_equal(cut.locations, locations)
+    assert cut.patches.dtype == volume.dtype
+    assert cut.patches.flags.owndata and cut.patches.flags.c_contiguous
+    np.testing.assert_array_equal(given, volume)  # left as it was
+
+    padded = extract_patches(given, size, remainder="pad")
+    margins = [(0, -length % n) for length, n in zip(shape, (1, *size), strict=True)]
+    filled = np.pad(volume, margins, constant_values=np.zeros((), dtype))
+    np.testing.assert_array_equal(padded.patches, plain_loop(filled, size)[0])
+    assert padded.patches.flags.owndata
+
+
+@settings(deadline=None)
+@given(grids_and_patches, st.sampled_from(DTYPES), st.data())
+def test_any_patches_in_any_order_go_back_as_by_the_plain_loop(case, dtype, data):
+    shape, size = case
+    volume = (numbered(*shape, dtype=np.int64) % 251).astype(dtype)
+    remainder = data.draw(st.sampled_from(["drop", "pad"]))
+    cut = extract_patches(volume, size, remainder=remainder)
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    chosen = rng.permutation(len(cut))[: data.draw(st.integers(0, len(cut)))]
+    if data.draw(st.booleans()):
+        chosen.sort()
+    patches, locations = cut.patches[chosen], cut.locations[chosen]
+    if data.draw(st.booleans()):
+        patches = np.asfortranarray(patches)
+    fill = np.ones((), dtype)
+    back = reconstruct_from_patches(patches, locations, shape, fill_value=fill)
+    values = reconstruct_from_patches(
+        patches[:, 0, 0], locations, shape, patch_size=size, fill_value=fill
+    )
+    expected, flat = np.full(shape, fill), np.full(shape, fill)
+    for patch, (z, y, x) in zip(patches, locations, strict=True):
+        place = np.s_[z, y : y + size[0], x : x + size[1]]
+        expected[place] = patch[: shape[1] - y, : shape[2] - x]
+        flat[place] = patch[0, 0]
+    for result, truth in ((back, expected), (values, flat)):
+        np.testing.assert_array_equal(result, truth)
+        assert result.dtype == volume.dtype
+        assert result.flags.owndata and result.flags.c_contiguous
+
+
+@settings(deadline=None)
+@given(grids_and_patches, st.sampled_from(["?", "u1", ">i2", "f4", "O"]), layouts, st.data())
+def test_fractions_of_any_mask_are_those_of_the_plain_loop(case, dtype, layout, data):
+    shape, size = case
+    share = data.draw(st.sampled_from([0.0, 0.3, 1.0]))
+    mask = np.random.default_rng(0).random(shape) < share
+    given = laid_out(mask.astype(dtype), *layout)
+    cut = extract_patches(np.empty(shape, np.uint8), size, lesion_mask=given)
+    inside = plain_loop(mask, size)[0].sum(axis=(1, 2))
+    np.testing.assert_array_equal(cut.lesion_fraction, np.float32(inside / np.prod(size)))
+    assert cut.dropped_lesion_voxels == mask.sum() - inside.sum()
+    padded = extract_patches(
+        np.empty(shape, np.uint8), size, lesion_mask=given, remainder="pad"
+    ).lesion_fraction
+    assert padded.sum() * np.prod(size) == pytest.approx(mask.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("height", [255, 256, 257, 600])
+def test_tall_patches_full_of_lesion_are_full(height):
+    cut = extract_patches(np.ones((1, height, 2)), (height, 2), lesion_mask=np.ones((1, height, 2)))
+    assert cut.lesion_fraction.tolist() == [1] and cut.dropped_lesion_voxels == 0
+
+
+def test_no_patch_at_all_leaves_the_fill_value():
+    nothing = extract_patches(numbered(2, 5, 5), (3, 3))[:0]
+    back = reconstruct_from_patches(nothing.patches, nothing.locations, (2, 2, 2), fill_value=7)
+    np.testing.assert_array_equal(back, np.full((2, 2, 2), 7, np.float32))
