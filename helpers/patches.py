@@ -235,14 +235,14 @@ def reconstruct_from_patches(
         raise ValueError(f"patches must have shape (n, h, w) or (n,), found {patches.shape}")
     shape = _whole_numbers("volume_shape", volume_shape, ("slices", "rows", "columns"))
     counts = _grid_counts(shape, size, "pad")
-    cells, order = _grid_cells(locations, len(patches), size, counts)
+    cells, in_order = _grid_cells(locations, len(patches), size, counts)
 
     with np.errstate(invalid="ignore", over="ignore"):  # told in words just below
         fill = np.asarray(fill_value).astype(patches.dtype)
     rounded = patches.dtype.kind in "biu" and fill != fill_value
     if rounded or np.isinf(fill) != np.isinf(fill_value):
         raise ValueError(f"fill_value {fill_value!r} does not fit the patches' {patches.dtype}")
-    return _put_back(patches, cells, order, shape, size, fill)
+    return _put_back(patches, cells, in_order, shape, size, fill)
 
 
 def _whole_numbers(name, values, axes) -> tuple[int, ...]:
@@ -285,7 +285,11 @@ def _cut(volume, size, counts) -> np.ndarray:
     if len(volume) > 1 and abs(volume.strides[0]) < abs(volume.strides[2]) and not overhang:
         _cut_across_slices(volume, size, cut.reshape(*counts, *size))
         return cut
-    buffer, grid = _buffer(volume.shape, size, counts[1:], np.zeros((), volume.dtype))
+    # Slices stream through a buffer that stays in the cache, where the patches are gathered.
+    height, width = counts[1] * size[0], counts[2] * size[1]
+    plane = max(rows, height), max(columns, width)
+    buffer = np.zeros((_slices_at_once(volume), *plane), volume.dtype)
+    grid = _as_grid(_as_items(buffer[:, :height, :width], size[1]), size[0])
     items = _as_items(cut, size[1]).reshape(*counts, *grid.shape[3:])
     for start in range(0, len(volume), len(buffer)):
         piece = volume[start : start + len(buffer)]
@@ -315,38 +319,31 @@ def _cut_across_slices(volume, size, cut) -> None:
         cut[block] = grid[block]
 
 
-def _put_back(patches, cells, order, shape, size, fill) -> np.ndarray:
+def _put_back(patches, cells, in_order, shape, size, fill) -> np.ndarray:
     """Copy patches, (n, h, w) or (n, 1, w), to their cells of a new volume."""
-    _, rows, columns = shape
-    volume = np.empty(shape, patches.dtype)
-    buffer, grid = _buffer(shape, size, cells.max(axis=0, initial=0)[1:] + 1, fill)
-    items = _as_items(np.ascontiguousarray(patches), size[1])[:, :, 0]
-    in_order = bool((np.diff(order) == 1).all())
-    cells = cells if in_order else cells[order]
-    starts = np.arange(0, len(volume) + len(buffer), len(buffer))
-    bounds = np.searchsorted(cells[:, 0], starts).tolist()
-    before = None
-    for start, first, last in zip(starts[:-1].tolist(), bounds[:-1], bounds[1:], strict=True):
-        here = cells[first:last] - (start, 0, 0)
-        if not np.array_equal(here, before):
-            buffer[...] = fill
-            before = here
-        grid[tuple(here.T)] = items[slice(first, last) if in_order else order[first:last]]
-        piece = volume[start : start + len(buffer)]
-        piece[...] = buffer[: len(piece), :rows, :columns]
-    return volume
+    height, width = size
+    counts = cells.max(axis=0, initial=0) + 1
+    rows, columns = int(counts[1]) * height, int(counts[2]) * width
+    volume = np.empty((shape[0], max(shape[1], rows), max(shape[2], columns)), patches.dtype)
+    grid = _as_grid(_as_items(volume[:, :rows, :columns], width), height)
+    items = _as_items(np.ascontiguousarray(patches), width)[:, :, 0]
+    if in_order and len(cells) == math.prod(grid.shape[:3]):  # all there are
+        items = items.reshape(*grid.shape[:3], *items.shape[1:])
+        at_once = _slices_at_once(volume)  # still in the cache when the patches come
+        for start in range(0, len(volume), at_once):
+            piece = np.s_[start : start + at_once]
+            volume[piece] = fill
+            grid[piece] = items[piece]
+    else:
+        volume[...] = fill
+        grid[tuple(cells.T)] = items
+    return volume if volume.shape == shape else volume[:, : shape[1], : shape[2]].copy()
 
 
-def _buffer(shape, size, counts, fill) -> tuple[np.ndarray, np.ndarray]:
-    """A few slices that stay in the cache, and their grid, (slice, grid row, grid column, row).
-
-    Full slices stream through it from or to the volume; patches are gathered and scattered in it.
-    """
-    height, width = (int(n) * s for n, s in zip(counts, size, strict=True))
-    plane = max(shape[1], height), max(shape[2], width)
-    n_slices = min(shape[0], max(1, _L2_BYTES // (math.prod(plane) * max(1, fill.itemsize))))
-    buffer = np.full((n_slices, *plane), fill)
-    return buffer, _as_grid(_as_items(buffer[:, :height, :width], size[1]), size[0])
+def _slices_at_once(volume) -> int:
+    """How many slices stay in the cache together; one, where not even that does."""
+    slice_bytes = max(1, volume[0].nbytes)
+    return min(len(volume), max(1, _L2_BYTES // slice_bytes))
 
 
 def _as_grid(runs, height) -> np.ndarray:
@@ -389,8 +386,8 @@ def _mask_fraction(name, mask, volume, size, counts) -> tuple[np.ndarray, int]:
     return (inside / (height * width)).astype(np.float32), int(dropped)
 
 
-def _grid_cells(locations, n_patches, size, counts) -> tuple[np.ndarray, np.ndarray]:
-    """Grid cell (slice, grid row, grid column) of each location, checked; and what sorts them."""
+def _grid_cells(locations, n_patches, size, counts) -> tuple[np.ndarray, bool]:
+    """Grid cell (slice, grid row, grid column) of each location, checked; are they in order?"""
     if locations.shape != (n_patches, 3):
         raise ValueError(
             f"locations must have shape ({n_patches}, 3), one row a patch, found {locations.shape}"
@@ -412,4 +409,4 @@ def _grid_cells(locations, n_patches, size, counts) -> tuple[np.ndarray, np.ndar
     if again.any():
         first = locations[order[again.argmax()]].tolist()
         raise ValueError(f"{again.sum()} locations are given twice, first {first}")
-    return cells, order
+    return cells, bool((np.diff(places) > 0).all())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
+from helpers.quick import fewer
 from helpers.quiet import quiet_stderr
 
 with quiet_stderr():
@@ -481,7 +482,7 @@ def fit_vae(
         What to learn from. A data set, such as `helpers.batches.ShardBatches`, brings batches of
         its own size, which then are taken in its own order.
     epochs, batch_size : int
-        As in Keras' ``fit``.
+        As in Keras' ``fit``; in a rehearsal (`helpers.quick`) there are fewer epochs.
     learning_rate : float
         Of the first step; it follows half a cosine down to 0.
     validation : ndarray, shape (m, ...), optional
@@ -507,11 +508,19 @@ def fit_vae(
     in_batches = isinstance(x, keras.utils.PyDataset)
     if in_batches and vae.components > 1:
         raise ValueError("a mixture prior needs an array to learn from, found a data set")
-    steps = epochs * (len(x) if in_batches else math.ceil(len(x) / batch_size))
-    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    epochs = fewer(epochs, at_least=3)
+    steps = len(x) if in_batches else math.ceil(len(x) / batch_size)
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
     # Compiling halves the time of an epoch on images, and costs more than it gives on short rows.
     compile_it = math.prod(vae.encoder.input_shape[1:]) > 256
-    vae.compile(optimizer=keras.optimizers.Adam(schedule), jit_compile=compile_it)
+    # A whole epoch in one call saves what Keras does around every batch. PyTorch cannot; and what
+    # comes in batches because there is no room for it must not be gathered first.
+    one_by_one = in_batches or keras.backend.backend() == "torch"
+    vae.compile(
+        optimizer=keras.optimizers.Adam(schedule),
+        jit_compile=compile_it,
+        steps_per_execution=1 if one_by_one else steps,
+    )
     settings = {
         "batch_size": None if in_batches else batch_size,
         "shuffle": not in_batches,
