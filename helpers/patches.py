@@ -240,7 +240,8 @@ def reconstruct_from_patches(
     with np.errstate(invalid="ignore", over="ignore"):  # told in words just below
         fill = np.asarray(fill_value).astype(patches.dtype)
     rounded = patches.dtype.kind in "biu" and fill != fill_value
-    if rounded or np.isinf(fill) != np.isinf(fill_value):
+    overflowed = patches.dtype.kind in "fc" and np.isinf(fill) != np.isinf(fill_value)
+    if rounded or overflowed:
         raise ValueError(f"fill_value {fill_value!r} does not fit the patches' {patches.dtype}")
     return _put_back(patches, cells, in_order, shape, size, fill)
 

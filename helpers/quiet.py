@@ -1,11 +1,20 @@
-"""Keep TensorFlow's start-up lines off the page; warnings and errors of Python still show."""
+"""Keep TensorFlow's small talk off the page; warnings and errors of Python still show."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
 # Read by TensorFlow's own logger once it has started.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drop the advice on tracing: each new network has to be traced, and a chapter has many."""
+    return "tf.function retracing" not in record.getMessage()
+
+
+logging.getLogger("tensorflow").addFilter(_is_news)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """What is written past Python is turned away, and only for a while."""
 
+import logging
 import os
 
 import pytest
@@ -19,3 +20,13 @@ def test_an_error_inside_comes_out_and_the_stream_is_given_back(capfd):
         raise RuntimeError("told")
     os.write(2, b"back\n")
     assert capfd.readouterr().err == "back\n"
+
+
+def test_only_the_advice_on_tracing_is_dropped(caplog):
+    logger = logging.getLogger("tensorflow")
+    caplog.handler.setLevel(logging.WARNING)
+    logger.addHandler(caplog.handler)
+    logger.warning("5 out of the last %d calls triggered tf.function retracing.", 9)
+    logger.warning("out of memory")
+    logger.removeHandler(caplog.handler)
+    assert {record.getMessage() for record in caplog.records} == {"out of memory"}

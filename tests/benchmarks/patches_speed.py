@@ -6,9 +6,9 @@ A volume of 154 slices of 230 × 230 float32 is cut into patches of 28 × 28, th
 and put together again. Every result is checked against a plain loop before anything is timed; then
 each round calls every method once, in a new random order; what takes over half a second is timed
 once, while it is checked. Times are the processor's, so that what else the machine runs is not
-counted, and the shortest of all rounds, since others in its caches can only add to it. A ratio is to
-the shortest time of ``np.copy`` of the volume in the same run. The lesion fraction is what a mask
-adds to the extraction.
+counted, and the shortest of all rounds, since others in its caches can only add to it. A ratio is
+to the shortest time of ``np.copy`` of the volume in the same run. The lesion fraction is what a
+mask adds to the extraction.
 
 The peers are ``pip install -e .[bench]`` and ``pip install --no-deps patchify``, which asks for an
 older NumPy than it needs. What is not installed is listed as that.
