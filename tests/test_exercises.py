@@ -15,7 +15,10 @@ EXERCISE = re.compile(
     r"(.+?)\n\n```\{dropdown\} Hint\n(.+?)\n```\n````",
     flags=re.DOTALL,
 )
-ANSWER = re.compile(r"```\{dropdown\} ([^\n]+)\n\*\*(Yes|No)\.\*\* (.+?)\n```", flags=re.DOTALL)
+# A backtick in the title would end the fence, and with it the drop-down.
+ANSWER = re.compile(
+    r"```\{dropdown\} ([^\n`]+)\n\*\*(Right|Wrong)\.\*\* (.+?)\n```", flags=re.DOTALL
+)
 
 #: For each exercise an answer that a student might well give: what to change in the solution.
 WRONG = {
@@ -157,7 +160,7 @@ def test_every_answer_of_a_question_says_why(path):
         assert question.startswith(f"**Question {number}.** ") and "?" in question.split("```")[0]
         answers = ANSWER.findall(question)
         assert 3 <= len(answers) <= 4 and question.count("{dropdown}") == len(answers)
-        assert [kind for _, kind, _ in answers].count("Yes") == 1
+        assert [kind for _, kind, _ in answers].count("Right") == 1
         reasons = [reason for _, _, reason in answers]
         assert len(set(reasons)) == len(reasons) and min(map(len, reasons)) > 40
 
