@@ -344,6 +344,73 @@ def draw_graphical_model() -> Figure:
     return figure
 
 
+def draw_concept_map() -> Figure:
+    """Draw what the book is about as boxes, and how one leads to the next as arrows.
+
+    The number in a box is the chapter that it comes from.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> len(draw_concept_map().axes)
+    1
+    """
+    figure, axis = plt.subplots(figsize=(7, 4.4))
+    axis.set(xlim=(0, 14), ylim=(0, 8.8))
+    axis.axis("off")
+    boxes = {  # column, row, colour
+        "images without\nlabels (1)": (0, 2, GREY),
+        "autoencoder (2)": (1, 2, BLUE),
+        "VAE (2)": (2, 2, BLUE),
+        "digits (3)": (3, 2, GREY),
+        "scans (4)": (0, 1, GREY),
+        "patches (4)": (1, 1, GREY),
+        "latent space (5)": (2, 1, BLUE),
+        "clusters (7)": (3, 1, BLUE),
+        "the other side\nof the brain (7)": (0, 0, GREY),
+        "unexplained\nbrightness (7)": (1, 0, GREY),
+        "yardstick (6)": (2, 0, RED),
+        "a few labels (8)": (3, 0, RED),
+    }
+    steps = (
+        ("images without\nlabels (1)", "autoencoder (2)", "train"),
+        ("autoencoder (2)", "VAE (2)", "plus a prior"),
+        ("VAE (2)", "digits (3)", "tried on"),
+        ("images without\nlabels (1)", "scans (4)", "such as"),
+        ("scans (4)", "patches (4)", "cut into"),
+        ("patches (4)", "latent space (5)", "placed in"),
+        ("VAE (2)", "latent space (5)", "learns"),
+        ("latent space (5)", "clusters (7)", "falls into"),
+        ("scans (4)", "the other side\nof the brain (7)", "show"),
+        ("the other side\nof the brain (7)", "unexplained\nbrightness (7)", "leaves"),
+        ("patches (4)", "unexplained\nbrightness (7)", "measured by"),
+        ("yardstick (6)", "latent space (5)", "judges"),
+        ("a few labels (8)", "clusters (7)", "name"),
+    )
+    width, height = 2.5, 1.3
+    places = {text: (1.3 + 3.8 * x, 1.1 + 3.3 * y) for text, (x, y, _) in boxes.items()}
+    for text, (x, y) in places.items():
+        style = {"boxstyle": "round,pad=0,rounding_size=0.12", "fc": "white", "lw": 1.5}
+        corner = (x - width / 2, y - height / 2)
+        axis.add_patch(FancyBboxPatch(corner, width, height, ec=boxes[text][2], **style))
+        axis.text(x, y, text, ha="center", va="center", fontsize=8)
+    for start, end, verb in steps:
+        (x, y), (to_x, to_y) = places[start], places[end]
+        aside, up = np.sign(to_x - x), np.sign(to_y - y)
+        reach = np.array([aside * width / 2, up * height / 2])
+        _arrow(axis, np.array([x, y]) + reach, np.array([to_x, to_y]) - reach)
+        middle = (x + to_x) / 2, (y + to_y) / 2
+        if up:
+            axis.text(middle[0] + 0.15, middle[1], verb, va="center", fontsize=7, color=GREY)
+        else:
+            above = middle[0], middle[1] + 0.15
+            axis.text(*above, verb, ha="center", va="bottom", fontsize=7, color=GREY)
+    return figure
+
+
 def _arrow(axis, start, end, *, color="black", curve=0.0, style="-"):
     axis.add_patch(
         FancyArrowPatch(

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from helpers import plots
 
@@ -68,3 +69,32 @@ def test_an_image_grid_shows_every_image_once():
         np.testing.assert_array_equal(axis.images[0].get_array(), image)
         assert axis.get_title() == title
     assert [axis.get_ylabel() for axis in figure.axes][::3] == ["x", "y", ""]
+
+
+def test_the_concept_map_is_one_connected_whole_and_names_every_chapter():
+    axis = plots.draw_concept_map().axes[0]
+    boxes = [p for p in axis.patches if isinstance(p, FancyBboxPatch)]
+    inside = [t.get_text() for t in axis.texts if "(" in t.get_text()]
+    assert len(boxes) == len(inside)
+    assert {text[text.index("(") + 1] for text in inside} == set("12345678")
+    # Each arrow begins at the edge of one box and ends at the edge of another.
+    arrows = [p for p in axis.patches if isinstance(p, FancyArrowPatch)]
+    reached = {0}
+    for _ in boxes:
+        for arrow in arrows:
+            start, end = (owner(boxes, place) for place in arrow._posA_posB)
+            assert start != end
+            if {start, end} & reached:
+                reached |= {start, end}
+    assert len(reached) == len(boxes)
+
+
+def owner(boxes, place):
+    """The one box on whose edge a place lies."""
+    (found,) = (
+        i
+        for i, box in enumerate(boxes)
+        if -0.01 <= place[0] - box.get_x() <= box.get_width() + 0.01
+        and -0.01 <= place[1] - box.get_y() <= box.get_height() + 0.01
+    )
+    return found
