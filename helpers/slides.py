@@ -8,7 +8,6 @@ shows the speaker notes, and a browser prints them.
 from __future__ import annotations
 
 import base64
-import copy
 import mimetypes
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from bs4 import BeautifulSoup, NavigableString, Tag
 
 BUILT = Path(__file__).resolve().parents[1] / "_build" / "html"
+CLOSING = "What you have seen"  # the title of the box that ends a chapter
 ROOM = 8  # sentences that fit on a slide; other things count for several
 
 
@@ -165,8 +165,8 @@ def _title_slide(chapter: Tag) -> Iterator[str]:
 
 def _section_slides(chapter: Tag) -> Iterator[str]:
     """For each heading its key sentences, and what is shown there."""
-    for section in chapter.find_all("section"):
-        heading = f"<h2>{section.find(['h2', 'h3', 'h4'], recursive=False).decode_contents()}</h2>"
+    for title in chapter.select("section > h2, section > h3"):
+        section, heading = title.parent, f"<h2>{title.decode_contents()}</h2>"
         text, room = [], ROOM
         for block in _blocks(section):
             size = _size(block)
@@ -232,11 +232,11 @@ def _slide(heading: str, blocks: list[str]) -> str:
 
 def _closing_slide(chapter: Tag) -> Iterator[str]:
     """The box at the end: what has been seen, and the answer."""
-    boxes = chapter.select(".note.admonition")
-    if boxes:
-        box = copy.copy(boxes[-1])
-        title = box.select_one(".admonition-title").extract().get_text()
-        yield f'<h2>{escape(title)}</h2>\n<div class="body">{box.decode_contents()}</div>'
+    for box in chapter.select(".admonition"):
+        title = box.select_one(".admonition-title")
+        if title and title.get_text() == CLOSING:
+            title.decompose()
+            yield f'<h2>{CLOSING}</h2>\n<div class="body">{box.decode_contents()}</div>'
 
 
 def _notes(built: Path, number: int) -> str:
