@@ -289,7 +289,8 @@ def _cut(volume, size, counts) -> np.ndarray:
     # Slices stream through a buffer that stays in the cache, where the patches are gathered.
     height, width = counts[1] * size[0], counts[2] * size[1]
     plane = max(rows, height), max(columns, width)
-    buffer = np.zeros((_slices_at_once(volume), *plane), volume.dtype)
+    at_once = max(1, _L2_BYTES // (math.prod(plane) * max(1, volume.itemsize)))
+    buffer = np.zeros((min(at_once, len(volume)), *plane), volume.dtype)
     grid = _as_grid(_as_items(buffer[:, :height, :width], size[1]), size[0])
     items = _as_items(cut, size[1]).reshape(*counts, *grid.shape[3:])
     for start in range(0, len(volume), len(buffer)):
@@ -329,22 +330,13 @@ def _put_back(patches, cells, in_order, shape, size, fill) -> np.ndarray:
     grid = _as_grid(_as_items(volume[:, :rows, :columns], width), height)
     items = _as_items(np.ascontiguousarray(patches), width)[:, :, 0]
     if in_order and len(cells) == math.prod(grid.shape[:3]):  # all there are
-        items = items.reshape(*grid.shape[:3], *items.shape[1:])
-        at_once = _slices_at_once(volume)  # still in the cache when the patches come
-        for start in range(0, len(volume), at_once):
-            piece = np.s_[start : start + at_once]
-            volume[piece] = fill
-            grid[piece] = items[piece]
+        volume[:, rows:] = fill
+        volume[:, :, columns:] = fill
+        grid[...] = items.reshape(*grid.shape[:3], *items.shape[1:])
     else:
         volume[...] = fill
         grid[tuple(cells.T)] = items
     return volume if volume.shape == shape else volume[:, : shape[1], : shape[2]].copy()
-
-
-def _slices_at_once(volume) -> int:
-    """How many slices stay in the cache together; one, where not even that does."""
-    slice_bytes = max(1, volume[0].nbytes)
-    return min(len(volume), max(1, _L2_BYTES // slice_bytes))
 
 
 def _as_grid(runs, height) -> np.ndarray:

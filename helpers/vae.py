@@ -511,15 +511,16 @@ def fit_vae(
     epochs = fewer(epochs, at_least=3)
     steps = len(x) if in_batches else math.ceil(len(x) / batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
-    # Compiling halves the time of an epoch on images, and costs more than it gives on short rows.
-    compile_it = math.prod(vae.encoder.input_shape[1:]) > 256
-    # A whole epoch in one call saves what Keras does around every batch. PyTorch cannot; and what
-    # comes in batches because there is no room for it must not be gathered first.
-    one_by_one = in_batches or keras.backend.backend() == "torch"
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    # Compiling speeds up an epoch on images, and costs more than it gives on short rows.
+    short = math.prod(vae.encoder.input_shape[1:]) <= 256
+    # A whole epoch in one call saves what Keras does around every batch; but what comes in batches
+    # because there is no room for it must not be gathered first.
+    at_once = steps if on_tensorflow and not in_batches else 1
     vae.compile(
         optimizer=keras.optimizers.Adam(schedule),
-        jit_compile=compile_it,
-        steps_per_execution=1 if one_by_one else steps,
+        jit_compile=not short if on_tensorflow else "auto",
+        steps_per_execution=at_once,
     )
     settings = {
         "batch_size": None if in_batches else batch_size,
