@@ -440,7 +440,7 @@ class TestLoadVolume:
 
     def test_a_header_whose_voxels_are_in_another_file(self, tmp_path):
         path = patch_bytes(write(tmp_path / "scan.nii", random_scan()), 344, b"ni1")
-        with pytest.raises(VolumeReadError, match=r"scan.*no NIfTI header"):
+        with pytest.raises(VolumeReadError, match=r"scan.*\('no NIfTI header'\)"):
             load_volume(path)
 
     @pytest.mark.parametrize(
@@ -721,6 +721,13 @@ class TestGeometry:
                 with pytest.raises(GeometryMismatchError, match=f"the {what} "):
                     load_case(case)
 
+    def test_far_from_the_scanners_centre_noise_ends_as_near(self, tmp_path):
+        scan = write(tmp_path / "scan.mha", random_scan(), origin=(0, 0, -3000))
+        mask = np.zeros(SHAPE, np.uint8)
+        mask = write(tmp_path / "mask.mha", mask, origin=(0, 0, -3000.02))
+        with pytest.raises(GeometryMismatchError, match="the origin"):
+            load_case(Case("sub-1", scan, mask))
+
     @pytest.mark.parametrize("axes", ORIENTATIONS)
     def test_a_mask_stored_in_another_orientation_lands_on_its_scan(self, tmp_path, axes):
         scan = random_scan()
@@ -755,7 +762,7 @@ class TestTwoPlacesInOneNifti:
 
     def test_none_of_them_is_no_place(self, tmp_path):
         """Nibabel and SimpleITK guess, each another front and back."""
-        with pytest.raises(VolumeReadError, match=r"scan.*neither a qform nor an sform"):
+        with pytest.raises(VolumeReadError, match=r"scan.*\('neither a qform nor an sform"):
             load_volume(nifti(tmp_path / "scan.nii"))
 
     @pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
