@@ -4,8 +4,11 @@
 
 The workers belong to a Dask cluster on this machine, one thread each, started and warmed up before
 the clock runs. The numbers of workers take turns in shuffled rounds. Every result is compared with
-that of the first round, bit for bit. The average load of the machine stands beside the times: on a
-machine that is busy with other things they say little.
+that of the first round, bit for bit.
+
+``seconds`` is the time on the wall; beside it stands the machine's load, for where that is above
+the number of workers it says little. ``busy`` is the processor time of the busiest worker: what the
+wall would show if each worker had a core to itself and never waited.
 """
 
 from __future__ import annotations
@@ -38,17 +41,24 @@ def score(case):
     return describe(load_case(case, spacing=SPACING))
 
 
-def measure(cases, client) -> tuple[dict[str, float], list[np.ndarray]]:
-    """Seconds of the two steps, and every array they made."""
+def measure(cases, client) -> tuple[list[dict], list[np.ndarray]]:
+    """Times of the two steps, and every array they made."""
+    rows = []
+
+    def timed(step, work):
+        wall, busy = time.perf_counter(), client.run(time.process_time)
+        result = work()
+        busy = {worker: t - busy[worker] for worker, t in client.run(time.process_time).items()}
+        times = {"seconds": time.perf_counter() - wall, "busy": max(busy.values())}
+        rows.append({"step": step, **{name: round(t, 2) for name, t in times.items()}})
+        return result
+
     with tempfile.TemporaryDirectory() as folder:
-        start = time.perf_counter()
-        shards = write_shards(cases, folder, client=client)
-        extracted = time.perf_counter()
-        described = map_cases(score, cases, client=client)
-        scored = time.perf_counter()
+        shards = timed("extract", lambda: write_shards(cases, folder, client=client))
+        described = timed("score", lambda: map_cases(score, cases, client=client))
         arrays = [np.array(read_shard(shard).patches) for shard in shards]
     arrays += [getattr(each, field.name) for each in described for field in fields(each)]
-    return {"extract": extracted - start, "score": scored - extracted}, arrays
+    return rows, arrays
 
 
 def main() -> None:
@@ -74,14 +84,20 @@ def main() -> None:
                 Client(cluster) as client,
             ):
                 map_cases(score, cases[: 2 * workers], client=client)
-                seconds, arrays = measure(cases, client)
+                times, arrays = measure(cases, client)
             first = first or arrays
             for ours, theirs in zip(arrays, first, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
-            for step, value in seconds.items():
-                row = {"workers": workers, "round": number, "step": step, "scans": len(cases)}
-                load = round(os.getloadavg()[0], 1)
-                rows.append({**row, "seconds": round(value, 2), "load": load})
+            for row in times:
+                rows.append(
+                    {
+                        "workers": workers,
+                        "scans": len(cases),
+                        "round": number,
+                        **row,
+                        "load": round(os.getloadavg()[0], 1),
+                    }
+                )
                 print(rows[-1], flush=True)
     if given.json:
         result = {"machine": machine(), "rows": rows}
