@@ -73,13 +73,14 @@ def visit(tab, page):
     tab.wait_for_function("!window.MathJax || MathJax.startup.promise.then(() => true)")
 
 
-def violations(tab):
+def violations(tab, **options):
     """What axe-core finds on the page, one line for each element."""
     # Unasked it would read the style sheets once more, which a browser refuses to a file.
+    found = Axe().run(tab, options={"preload": False, **options}).response["violations"]
     return [
-        f"{found['id']} ({found['impact']}): {node['html'][:160]} {node['failureSummary'][:300]}"
-        for found in Axe().run(tab, options={"preload": False}).response["violations"]
-        for node in found["nodes"]
+        f"{rule['id']} ({rule['impact']}): {node['html'][:160]} {node['failureSummary'][:300]}"
+        for rule in found
+        for node in rule["nodes"]
     ]
 
 
@@ -96,11 +97,11 @@ def test_a_page_needs_nothing_that_is_not_in_the_book(tab, page):
 def test_axe_finds_nothing_in_light_or_dark(tab, page, size):
     tab.set_viewport_size(size)
     visit(tab, page)
-    found = []
-    for theme in ("light", "dark"):
-        tab.emulate_media(color_scheme=theme)
-        tab.wait_for_selector(f"html[data-theme={theme}]", state="attached")
-        found += [f"{theme}: {line}" for line in violations(tab)]
+    found = violations(tab)
+    tab.emulate_media(color_scheme="dark")
+    tab.wait_for_selector("html[data-theme=dark]", state="attached")
+    # What does not hang on colours is the same in both.
+    found += violations(tab, runOnly=["color-contrast", "link-in-text-block"])
     assert not found, "\n".join(found)
 
 
