@@ -126,6 +126,13 @@ def read_shard(shard: str | os.PathLike) -> PatchSet:
     ------
     FileNotFoundError
         There is no such shard.
+
+    Examples
+    --------
+    >>> read_shard("no-such-shard")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: [Errno 2] No such file or directory: 'no-such-shard/patches.npy'
     """
     return PatchSet(**{name: _open(Path(shard) / f"{name}.npy") for name in _FIELDS})
 

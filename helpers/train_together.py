@@ -48,6 +48,11 @@ def join(addresses: Sequence[str], process: int) -> tuple[int, int]:
         The Keras backend is not JAX, the only one on which `keras.distribution` has processes.
     ValueError
         There is no such process.
+
+    Examples
+    --------
+    >>> join(["10.0.0.1:29500", "10.0.0.2:29500"], process=0)  # doctest: +SKIP
+    (0, 2)
     """
     if keras.backend.backend() != "jax":
         raise RuntimeError(

@@ -124,3 +124,27 @@ def test_too_few_epochs_for_a_mixture_prior_are_refused(judge):
 def test_a_file_of_another_kind_is_refused(judge, slices, changes, error, message):
     with pytest.raises(error, match=message):
         judge.load(slices("slices.npz", **changes))
+
+
+# --- stored results, which the book shows -------------------------------------------------------
+
+
+def stored_rows(name):
+    return json.loads((SCRIPT.parent / "results" / f"{name}.json").read_text())["rows"]
+
+
+def test_memory_through_shards_does_not_grow_with_the_scans_and_all_at_once_does():
+    peaks = {(row["step"], row["scans"]): row["peak_mib"] for row in stored_rows("shards_memory")}
+    for step in ("extract", "train"):
+        assert peaks[step, 2800] < 1.05 * peaks[step, 28], step
+    assert peaks["at_once", 2800] > 2 * peaks["at_once", 28]
+
+
+def test_two_workers_do_in_less_time_what_one_does():
+    rows = stored_rows("scaling")
+    for step in ("extract", "score"):
+        one, two = (
+            min(row["seconds"] for row in rows if (row["step"], row["workers"]) == (step, workers))
+            for workers in (1, 2)
+        )
+        assert one / 2.2 < two < one, step
