@@ -397,9 +397,11 @@ def _grid_cells(locations, n_patches, size, counts) -> tuple[np.ndarray, bool]:
                 f"{rows.sum()} of the locations {fault}, first {locations[rows][0].tolist()}"
             )
     places = np.ravel_multi_index(cells.T, counts)
-    order = np.argsort(places, kind="stable")
-    again = np.diff(places[order]) == 0
-    if again.any():
-        first = locations[order[again.argmax()]].tolist()
-        raise ValueError(f"{again.sum()} locations are given twice, first {first}")
-    return cells, bool((np.diff(places) > 0).all())
+    in_order = bool((np.diff(places) > 0).all())
+    if not in_order:
+        order = np.argsort(places, kind="stable")
+        again = np.diff(places[order]) == 0
+        if again.any():
+            first = locations[order[again.argmax()]].tolist()
+            raise ValueError(f"{again.sum()} locations are given twice, first {first}")
+    return cells, in_order

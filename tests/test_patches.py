@@ -31,6 +31,7 @@ grids = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(grids)
 def test_the_grid_is_the_plain_loops(grid):
     *shape, height, width = grid
@@ -159,6 +160,7 @@ def test_sizes_that_break_other_tools(side):
     assert (back[:, covered:] == -1).all() and (back[:, :, covered:] == -1).all()
 
 
+@settings(deadline=None)
 @given(grids, st.randoms(use_true_random=False))
 def test_padded_round_trip_is_exact_in_any_order(grid, random):
     *shape, height, width = grid
@@ -233,6 +235,7 @@ def test_patches_own_their_memory():
 # --- masks ------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.integers(0, 784), st.sampled_from([bool, np.uint8, np.float32]))
 def test_fractions_are_exactly_k_in_784(k, dtype):
     mask = np.zeros(784, dtype)
