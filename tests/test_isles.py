@@ -422,6 +422,14 @@ class TestLoadVolume:
         with pytest.raises(VolumeReadError, match=r"slice\.nii.*three axes"):
             load_volume(path)
 
+    def test_one_voxel_is_a_volume_and_none_is_not(self, tmp_path):
+        path = write(tmp_path / "scan.mha", np.full((1, 1, 1), 7, np.float32))
+        assert load_volume(path)[0].tolist() == [[[7]]]
+        content = path.read_bytes()[:-4]
+        path.write_bytes(content.replace(b"DimSize = 1 1 1", b"DimSize = 1 1 0"))
+        with pytest.raises(VolumeReadError, match=r"scan.*three axes, found \(0, 1, 1\)"):
+            load_volume(path)
+
     def test_a_colour_image(self, tmp_path):
         path = tmp_path / "colour.mha"
         sitk.WriteImage(sitk.GetImageFromArray(np.zeros((*SHAPE, 3), np.uint8)), str(path))
@@ -800,6 +808,11 @@ class TestTwoPlacesInOneNifti:
         sheared[0, 1] = 0.01
         with pytest.raises(VolumeReadError, match=r"scan.*axes at right angles, found.*-0\.0033"):
             load_volume(nifti(tmp_path / "scan.nii", sform=sheared))
+
+    def test_an_axis_without_length(self, tmp_path):
+        nowhere = self.HERE @ np.diag([1, 1, 0, 1])
+        with pytest.raises(VolumeReadError, match=r"scan.*expected positive spacing"):
+            load_volume(nifti(tmp_path / "scan.nii", sform=nowhere))
 
 
 class TestResampling:
