@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import distributed
 import pytest
 from hypothesis import settings
 
@@ -11,7 +12,6 @@ settings.load_profile("any machine")
 @pytest.fixture(scope="session")
 def client():
     """A Dask cluster of two worker processes on this machine, reachable from nowhere else."""
-    distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
