@@ -358,22 +358,26 @@ def draw_concept_map() -> Figure:
     >>> len(draw_concept_map().axes)
     1
     """
-    figure, axis = plt.subplots(figsize=(7, 4.4))
-    axis.set(xlim=(0, 14), ylim=(0, 8.8))
+    figure, axis = plt.subplots(figsize=(7, 6.05))
+    axis.set(xlim=(0, 14), ylim=(0, 12.1))
     axis.axis("off")
     boxes = {  # column, row, colour
-        "images without\nlabels (1)": (0, 2, GREY),
-        "autoencoder (2)": (1, 2, BLUE),
-        "VAE (2)": (2, 2, BLUE),
-        "digits (3)": (3, 2, GREY),
-        "scans (4)": (0, 1, GREY),
-        "patches (4)": (1, 1, GREY),
-        "latent space (5)": (2, 1, BLUE),
-        "clusters (7)": (3, 1, BLUE),
-        "the other side\nof the brain (7)": (0, 0, GREY),
-        "unexplained\nbrightness (7)": (1, 0, GREY),
-        "yardstick (6)": (2, 0, RED),
-        "a few labels (8)": (3, 0, RED),
+        "images without\nlabels (1)": (0, 3, GREY),
+        "autoencoder (2)": (1, 3, BLUE),
+        "VAE (2)": (2, 3, BLUE),
+        "digits (3)": (3, 3, GREY),
+        "scans (4)": (0, 2, GREY),
+        "patches (4)": (1, 2, GREY),
+        "latent space (5)": (2, 2, BLUE),
+        "clusters (7)": (3, 2, BLUE),
+        "the other side\nof the brain (7)": (0, 1, GREY),
+        "unexplained\nbrightness (7)": (1, 1, GREY),
+        "yardstick (6)": (2, 1, RED),
+        "a few labels (8)": (3, 1, RED),
+        "your own scans (9)": (0, 0, GREY),
+        "shards (9)": (1, 0, GREY),
+        "a map of what\nis unusual (9)": (2, 0, BLUE),
+        "many machines (9)": (3, 0, GREY),
     }
     steps = (
         ("images without\nlabels (1)", "autoencoder (2)", "train"),
@@ -389,6 +393,12 @@ def draw_concept_map() -> Figure:
         ("patches (4)", "unexplained\nbrightness (7)", "measured by"),
         ("yardstick (6)", "latent space (5)", "judges"),
         ("a few labels (8)", "clusters (7)", "name"),
+        ("your own scans (9)", "the other side\nof the brain (7)", "show"),
+        ("your own scans (9)", "shards (9)", "cut into"),
+        ("unexplained\nbrightness (7)", "shards (9)", "scores"),
+        ("shards (9)", "a map of what\nis unusual (9)", "end in"),
+        ("yardstick (6)", "a map of what\nis unusual (9)", "judges"),
+        ("many machines (9)", "a map of what\nis unusual (9)", "draw"),
     )
     width, height = 2.5, 1.3
     places = {text: (1.3 + 3.8 * x, 1.1 + 3.3 * y) for text, (x, y, _) in boxes.items()}
