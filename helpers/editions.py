@@ -24,7 +24,7 @@ BOOK = Path(__file__).resolve().parents[1]
 #: What the book is made of, and what installs it.
 PARTS = (
     "_config.yml _toc.yml chapters helpers data/README.md "
-    "requirements.txt pyproject.toml README.md LICENSE"
+    "requirements.txt pyproject.toml README.md LICENSE tests/benchmarks/results"
 ).split()
 
 

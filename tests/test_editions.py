@@ -92,6 +92,8 @@ def test_an_edition_is_a_complete_book(tmp_path):
     for helper in (editions.BOOK / "helpers").glob("*.py"):
         assert (folder / "helpers" / helper.name).read_bytes() == helper.read_bytes()
     assert (folder / "requirements.txt").exists() and (folder / "_config.yml").exists()
+    # Where the chapter on one's own scans finds what was measured.
+    assert (folder / "tests" / "benchmarks" / "results" / "scaling.json").exists()
     assert not list(folder.rglob("__pycache__"))
     first = sorted((folder / "chapters").glob("*.ipynb"))[0]
     assert first.read_text(encoding="utf-8").count("skip-execution") > 0
