@@ -23,7 +23,7 @@ from nbformat import NotebookNode
 BOOK = Path(__file__).resolve().parents[1]
 #: What the book is made of, and what installs it.
 PARTS = (
-    "_config.yml _toc.yml chapters helpers data/README.md "
+    "_config.yml _toc.yml _static _templates chapters helpers data/README.md "
     "requirements.txt pyproject.toml README.md LICENSE tests/benchmarks/results"
 ).split()
 
@@ -164,7 +164,7 @@ def write(edition: str, folder: Path) -> Path:
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     sorted(path.name for path in write("student", Path(folder)).glob("_*"))
-    ['_config.yml', '_toc.yml']
+    ['_config.yml', '_static', '_templates', '_toc.yml']
     """
     change = EDITIONS[edition]
     for part in PARTS:
