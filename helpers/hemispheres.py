@@ -230,8 +230,9 @@ def smooth_in_brain(volume: np.ndarray, brain: np.ndarray, sigma: float) -> np.n
     if not sigma:
         return values
     sigmas = (0, sigma, sigma)
-    weight = gaussian_filter(brain.astype(np.float32), sigmas)
-    total = gaussian_filter(values, sigmas)
+    # Beyond the array there is no brain: a crop around it gives the same values.
+    weight = gaussian_filter(brain.astype(np.float32), sigmas, mode="constant")
+    total = gaussian_filter(values, sigmas, mode="constant")
     return np.divide(total, weight, out=np.zeros_like(total), where=brain)
 
 

@@ -227,6 +227,18 @@ def test_smoothing_does_not_look_beyond_the_brain(brain):
     assert (smooth_in_brain(volume, brain, 3)[~brain] == 0).all()
 
 
+def test_a_crop_around_the_brain_is_smoothed_the_same(brain):
+    box = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(brain))
+    volume = np.random.default_rng(0).random(brain.shape)
+    assert volume[box].size < volume.size
+    for sigma in (1.5, 8):
+        np.testing.assert_allclose(
+            smooth_in_brain(volume[box], brain[box], sigma),
+            smooth_in_brain(volume, brain, sigma)[box],
+            rtol=1e-4,
+        )
+
+
 # --- the scale --------------------------------------------------------------------------------
 
 
