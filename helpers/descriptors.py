@@ -76,6 +76,7 @@ def describe(
     *,
     offsets: Sequence[tuple[int, int]] = ((0, 0),),
     min_brain: float = 0.25,
+    midline: Midline | None = None,
 ) -> Descriptors:
     """Describe every patch of one scan, without looking at any other patient or at its lesion.
 
@@ -89,6 +90,8 @@ def describe(
         First row and column of each grid of patches; several make overlapping patches.
     min_brain : float
         Patches with a smaller share of brain are left out.
+    midline : Midline, optional
+        Where to put the mirror, if that is known; it is found otherwise.
 
     Returns
     -------
@@ -103,7 +106,8 @@ def describe(
     >>> describe(Scan("a", dwi, None, brain, (5, 1, 1))).quantiles.shape
     (8, 32)
     """
-    midline = find_midline(scan.dwi, scan.brain, scan.spacing)
+    if midline is None:
+        midline = find_midline(scan.dwi, scan.brain, scan.spacing)
     # Far from the brain there is nothing to compute.
     box = tuple(slice(i.min(), i.max() + 1) for i in np.nonzero(scan.brain))
     brain = scan.brain[box]

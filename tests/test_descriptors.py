@@ -16,7 +16,7 @@ from helpers.descriptors import (
     patch_means,
     patch_quantiles,
 )
-from helpers.hemispheres import Midline
+from helpers.hemispheres import Midline, find_midline
 from helpers.isles import Scan
 
 SPACING = (5.0, 1.0, 1.0)
@@ -175,6 +175,13 @@ def test_a_grid_that_begins_later_sees_what_a_moved_head_shows(scan, described, 
     np.testing.assert_array_equal(found.locations - [0, *offset], described.locations)
     assert_equal(found, described, ("lesion_fraction", "brain_fraction"), rtol=0)
     assert_equal(found, described, NUMBERS, atol=tolerance)
+
+
+def test_a_midline_that_is_known_is_not_sought(scan, described):
+    found = find_midline(scan.dwi, scan.brain, scan.spacing)
+    assert_equal(describe(scan, midline=found), described, NUMBERS, rtol=0)
+    aside = describe(scan, midline=replace(found, offset=found.offset + 10))
+    assert np.abs(aside.excess - described.excess).max() > 0.1
 
 
 def test_several_grids_come_one_after_the_other(scan, described):

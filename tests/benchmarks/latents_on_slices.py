@@ -28,12 +28,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from helpers.cohort import patient_folds
-from helpers.descriptors import brightness_maps, patch_means, patch_quantiles
-from helpers.hemispheres import mirror_excess, relative_to_mode
-from helpers.intensity import normalize_intensity
+from helpers.cohort import brain_patches, patient_folds
+from helpers.descriptors import describe
+from helpers.hemispheres import Midline
+from helpers.isles import Scan
 from helpers.metrics import patient_bootstrap, patient_draws
-from helpers.patches import extract_patches
 from helpers.vae import build_dense_vae, fit_and_encode, fit_vae, keras
 
 PATCH = 28
@@ -77,34 +76,23 @@ def _features(image, lesion, subject) -> dict[str, np.ndarray]:
     margins = [(m // 2, m - m // 2) for m in margins]
     image, lesion = (np.pad(array, margins)[None] for array in (image, lesion))
     brain = binary_fill_holes(image[0] > 0)[None]
+    scan = Scan(subject, image.astype(np.float32), lesion, brain, (1.0, 1.0, 1.0))
+    middle = Midline((0.0, 0.0, 1.0), (image.shape[2] - 1) / 2, scan.spacing)
 
-    grid = extract_patches(brain, lesion_mask=lesion, brain_mask=brain, subject_id=subject)
-    kept = grid.brain_fraction >= 0.5
-    inside = grid.patches[kept]
-
-    def cut(values):
-        return extract_patches(values).patches[kept]
-
-    maps = brightness_maps(relative_to_mode(image, brain), brain)
-    plain = normalize_intensity(image, mask=brain)
-    around = patch_means(cut(maps["around, 16 mm"]), inside)
-    unexplained = patch_means(cut(np.maximum(maps["unexplained"], 0)), inside)
-    quantiles = [
-        patch_quantiles(cut(maps[name]), inside)
-        for name in ("brightness", "unexplained", "around, 8 mm", "around, 16 mm")
-    ]
+    described = describe(scan, PATCH, min_brain=0.5, midline=middle)
+    pixels = brain_patches(scan, (PATCH, PATCH), min_brain_fraction=0.5).patches
     numbers = (
-        patch_quantiles(cut(plain), inside, np.array([0.95]))[:, 0],
-        patch_quantiles(cut(mirror_excess(plain, brain)), inside, np.array([0.95]))[:, 0],
-        unexplained,
-        around,
-        around + 0.5 * unexplained,
+        described.percentile,
+        described.excess,
+        described.unexplained,
+        described.around,
+        described.around + 0.5 * described.unexplained,
     )
     return {
-        "lesion_fraction": grid.lesion_fraction[kept],
-        "subject": grid.subject_ids[kept],
-        "pixels": cut(plain).reshape(kept.sum(), -1),
-        "quantiles": np.arcsinh(12 * np.hstack(quantiles)),  # as `helpers.descriptors.describe`
+        "lesion_fraction": described.lesion_fraction,
+        "subject": described.subject_ids,
+        "pixels": pixels.reshape(len(pixels), -1),
+        "quantiles": described.quantiles,
         **dict(zip(ONE_NUMBER, numbers, strict=True)),
     }
 
