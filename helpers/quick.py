@@ -69,3 +69,5 @@ def setup(app) -> dict[str, bool]:
 def _announce(app, config) -> None:
     if is_quick():
         config.html_theme_options = {**config.html_theme_options, "announcement": NOTICE}
+        # What a rehearsal computed must not be taken for the book's by the next build.
+        config.nb_execution_cache_path += "_quick"

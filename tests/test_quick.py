@@ -35,22 +35,24 @@ def test_another_value_is_refused_with_both_values(monkeypatch):
         quick.fewer(10)
 
 
-def announced():
-    """What Sphinx would announce, by way of the hook that the extension registers."""
+def configured():
+    """What Sphinx would announce, and where it would keep results, after the extension's hook."""
     hooks = {}
     quick.setup(SimpleNamespace(connect=hooks.__setitem__))
-    config = SimpleNamespace(html_theme_options={"search_bar_text": "kept"})
+    config = SimpleNamespace(
+        html_theme_options={"search_bar_text": "kept"}, nb_execution_cache_path="kept"
+    )
     hooks["config-inited"](None, config)
     assert config.html_theme_options.pop("search_bar_text") == "kept"
-    return config.html_theme_options
+    return config.html_theme_options, config.nb_execution_cache_path
 
 
-def test_every_page_of_a_rehearsal_says_so(rehearsal):
-    assert announced() == {"announcement": quick.NOTICE}
+def test_every_page_of_a_rehearsal_says_so_and_its_results_are_kept_apart(rehearsal):
+    assert configured() == ({"announcement": quick.NOTICE}, "kept_quick")
 
 
 def test_no_page_of_the_book_does(full):
-    assert announced() == {}
+    assert configured() == ({}, "kept")
 
 
 def test_a_result_of_a_rehearsal_is_not_taken_for_the_book_s(tmp_path, monkeypatch):
