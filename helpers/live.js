@@ -353,6 +353,7 @@
       await DRAW[figure.dataset.kind](figure, data);
       figure.dataset.drawn = "yes";
     } catch (error) {
+      figure.dataset.drawn = "no";
       make("p", { role: "alert" }, figure).textContent = `This figure failed: ${error.message}`;
       throw error;
     }
