@@ -272,7 +272,10 @@ def test_padding_drops_nothing_and_counts_the_padding_as_outside():
 
 def test_no_mask_means_no_fraction():
     cut = extract_patches(numbered(1, 28, 28))
-    assert np.isnan(cut.lesion_fraction).all() and np.isnan(cut.brain_fraction).all()
+    for fraction in (cut.lesion_fraction, cut.brain_fraction):
+        assert np.isnan(fraction).all() and fraction.dtype == np.float32
+    assert cut.dropped_lesion_voxels == cut.dropped_brain_voxels == 0
+    assert cut.subject_ids.tolist() == [""]
 
 
 # --- sets of patches --------------------------------------------------------------------------
@@ -314,8 +317,11 @@ def test_indexing_selects_every_array_alike(index):
 
 
 def test_a_single_number_is_not_a_subset():
-    with pytest.raises(TypeError, match="slice or a one-dimensional array"):
-        extract_patches(numbered(1, 56, 56))[0]
+    cut = extract_patches(numbered(1, 56, 56))
+    match = "^a PatchSet is indexed by a slice or a one-dimensional array of int or bool, found "
+    for index, found in ((0, r"int64 of shape \(\)"), ([0.5, 1], r"float64 of shape \(2,\)")):
+        with pytest.raises(TypeError, match=match + found):
+            cut[index]
 
 
 # --- bad input --------------------------------------------------------------------------------
@@ -342,7 +348,11 @@ def put_back(**changes):
         (lambda: extract_patches(numbered(1, 4, 4), remainder="trim"), ValueError, "'trim'"),
         (lambda: extract_patches(numbered(1, 4, 4), (0, 4)), ValueError, r"\(0, 4\)"),
         (lambda: extract_patches(numbered(1, 4, 4), (4, -4)), ValueError, r"\(4, -4\)"),
-        (lambda: extract_patches(numbered(1, 4, 4), (2.0, 2)), TypeError, r"\(2.0, 2\)"),
+        (
+            lambda: extract_patches(numbered(1, 4, 4), (2.0, 2)),
+            TypeError,
+            r"^patch_size must be 2 whole numbers \(height, width\), found \(2.0, 2\)",
+        ),
         (lambda: extract_patches(numbered(1, 4, 4), (True, 2)), TypeError, r"\(True, 2\)"),
         (lambda: extract_patches(numbered(1, 4, 4), 4), TypeError, "found 4"),
         (lambda: extract_patches(numbered(1, 4, 4), (4, 4, 4)), TypeError, r"\(4, 4, 4\)"),
@@ -354,7 +364,7 @@ def put_back(**changes):
         (
             lambda: extract_patches(numbered(1, 4, 4), (4, 4), brain_mask=numbered(1, 4, 4)),
             ValueError,
-            r"brain_mask must hold 0 and 1 only, found also \[2.0, 3.0",
+            r"brain_mask must hold 0 and 1 only, found also \[2.0, 3.0, 4.0, 5.0, 6.0\]",
         ),
         (
             lambda: extract_patches(
@@ -363,10 +373,36 @@ def put_back(**changes):
             ValueError,
             "nan",
         ),
-        (lambda: put_back(patches=np.zeros(4)), ValueError, "needs patch_size"),
+        (
+            lambda: put_back(patches=np.zeros(4)),
+            ValueError,
+            "^one value per patch needs patch_size, found None",
+        ),
         (lambda: put_back(patches=np.zeros((4, 2))), ValueError, r"found \(4, 2\)"),
+        (lambda: put_back(patch_size=28), TypeError, "^patch_size must be 2 whole.* found 28"),
+        (
+            lambda: put_back(patches=np.zeros(4), patch_size=(28, 28.0)),
+            TypeError,
+            r"^patch_size must be 2 whole numbers .* found \(28, 28.0\)",
+        ),
+        (
+            lambda: put_back(patches=np.zeros((4, 28, 14)), locations=np.ones((4, 3), int)),
+            ValueError,
+            r"off the grid of 28 × 14 patches, first \[1, 1, 1\]",
+        ),
+        (
+            lambda: put_back(
+                locations=[[1, 0, 0], [0, 0, 0], [1, 28, 0], [1, 28, 0]], volume_shape=(2, 56, 56)
+            ),
+            ValueError,
+            r"^1 locations are given twice, first \[1, 28, 0\]",
+        ),
         (lambda: put_back(patch_size=(14, 28)), ValueError, r"\(14, 28\), .* \(28, 28\)"),
-        (lambda: put_back(volume_shape=(56, 56)), TypeError, r"columns\), found \(56, 56\)"),
+        (
+            lambda: put_back(volume_shape=(56, 56)),
+            TypeError,
+            r"\(slices, rows, columns\), found \(56, 56\)",
+        ),
         (lambda: put_back(volume_shape=(1.0, 56, 56)), TypeError, r"found \(1.0, 56, 56\)"),
         (lambda: put_back(volume_shape=(True, 56, 56)), TypeError, r"found \(True, 56, 56\)"),
         (lambda: put_back(volume_shape=56), TypeError, "volume_shape must be 3 whole.* found 56"),
