@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import numpy as np
 import psutil
+from threadpoolctl import threadpool_limits
 
 from helpers.data import find_data
 
 _LOCK = Path(__file__).resolve().parents[1] / "requirements.txt"
+# The book on a machine of two cores, and a layer's matrix product on one of them.
+_BOOK_MINUTES, _PRODUCT_SECONDS = 11.0, 4.2e-4
 _NEEDED = (
     "jupyter-book keras tensorflow numpy scipy scikit-learn matplotlib SimpleITK nibabel nilearn"
 )
@@ -40,8 +45,25 @@ def check() -> list[tuple[bool, str, str]]:
     findings.append(
         (memory >= 4, "memory", f"{memory:.0f} GiB" + ("" if memory >= 4 else "; 4 are needed"))
     )
-    findings.append((True, "processor cores", str(os.cpu_count())))
+    cores = os.cpu_count() or 1
+    findings.append((True, "processor cores", str(cores)))
+    findings.append((True, "minutes for book", f"about {_expected_minutes(cores):.0f}"))
     return findings + _data()
+
+
+def _expected_minutes(cores: int) -> float:
+    """Guess how long the book takes here, from how fast one core multiplies matrices.
+
+    Most of the book's time goes into networks that train side by side, up to one a core.
+    """
+    batch, weights = np.ones((100, 784), np.float32), np.ones((784, 256), np.float32)
+    shortest = float("inf")
+    with threadpool_limits(1):
+        for _ in range(50):
+            started = time.perf_counter()
+            batch @ weights
+            shortest = min(shortest, time.perf_counter() - started)
+    return _BOOK_MINUTES * shortest / _PRODUCT_SECONDS * 2 / min(cores, 4)
 
 
 def _python() -> tuple[bool, str, str]:

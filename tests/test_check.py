@@ -33,3 +33,21 @@ def test_a_missing_and_a_wrong_package_are_counted(monkeypatch, capsys):
     assert findings()["keras"][1].startswith("0.0, the book was made with")
     assert check.main() == 2
     assert "2 to mend" in capsys.readouterr().out
+
+
+def test_more_cores_promise_fewer_minutes(monkeypatch):
+    def minutes(cores):
+        monkeypatch.setattr(check.os, "cpu_count", lambda: cores)
+        good, found = findings()["minutes for book"]
+        assert good
+        return float(found.removeprefix("about "))
+
+    # Four times as many cores leave room for a busy moment.
+    assert minutes(1) > minutes(4) > 0
+
+
+def test_a_slow_processor_is_told_to_wait_longer(monkeypatch):
+    clock = iter(range(1000))  # each product takes a second
+    monkeypatch.setattr(check.time, "perf_counter", lambda: next(clock))
+    slow = check._expected_minutes(2)
+    assert slow == check._BOOK_MINUTES / check._PRODUCT_SECONDS
