@@ -245,7 +245,8 @@ class TestFindCases:
             find_cases(tmp_path)
 
     def test_no_folder(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="nowhere"):
+        match = r"nowhere: expected .*python -m helpers\.download gets ISLES 2015 and ISLES 2022$"
+        with pytest.raises(FileNotFoundError, match=match):
             find_cases(tmp_path / "nowhere")
 
     def test_a_link_to_a_scan_never_fetched_is_a_missing_file(self, tmp_path):
