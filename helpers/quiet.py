@@ -1,8 +1,9 @@
-"""Keep TensorFlow's small talk off the page; warnings and errors of Python still show."""
+"""Keep the small talk of TensorFlow and joblib off the page; every other warning still shows."""
 
 import contextlib
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 
 # Read by TensorFlow's own logger once it has started.
@@ -15,6 +16,9 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 logging.getLogger("tensorflow").addFilter(_is_news)
+# Joblib replaces a process that has grown, as each does in which TensorFlow has trained a network.
+# Nothing is lost by it.
+warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
 
 
 @contextlib.contextmanager
