@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from distributed import Client, LocalCluster
-from shards_memory import machine
+from machine import describe_machine
 
 from helpers.cohort import SPACING, map_cases
 from helpers.data import data_folder, find_data
@@ -100,7 +100,7 @@ def main() -> None:
                 )
                 print(rows[-1], flush=True)
     if given.json:
-        result = {"machine": machine(), "rows": rows}
+        result = {"machine": describe_machine(["SimpleITK", "distributed"]), "rows": rows}
         given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -15,16 +15,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import psutil
+from machine import describe_machine
 
 N_DIFFERENT = 28
 BATCH_SIZE = 1000
@@ -120,18 +119,6 @@ def link_scans(root: Path, n_scans: int, n_slices: int) -> None:
             os.link(thin, root / f"sub-{number:04d}_{kind}.nii.gz")
 
 
-def machine() -> dict:
-    """Describe what the numbers were measured on."""
-    packages = ("numpy", "SimpleITK", "keras", "tensorflow")
-    return {
-        "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scans", type=int, nargs="+", default=[28, 280, 2800])
@@ -157,7 +144,10 @@ def main() -> None:
         finally:
             shutil.rmtree(folder)
         if given.json:
-            result = {"machine": machine(), "rows": rows}
+            result = {
+                "machine": describe_machine(["SimpleITK", "keras", "tensorflow"]),
+                "rows": rows,
+            }
             given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
