@@ -281,9 +281,11 @@ class TestTheNetwork:
         server.when_cut = press_and_hang
         # Whoever started the tests in the background may have turned Ctrl-C off for them.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        assert main(["mnist"]) == 130
-        signal.signal(signal.SIGINT, before)
-        over.set()
+        try:
+            assert main(["mnist"]) == 130
+        finally:
+            signal.signal(signal.SIGINT, before)
+            over.set()
         told = capsys.readouterr().err
         assert f"goes on from what is in {part.parent}" in told
         assert "Traceback" not in told and find_data("mnist.npz") is None
