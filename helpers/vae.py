@@ -6,6 +6,7 @@ Written with ``keras.ops`` alone, so the same file runs on TensorFlow, JAX and P
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,10 @@ from sklearn.mixture import GaussianMixture
 
 from helpers.quick import fewer
 from helpers.quiet import quiet_stderr
+
+# By this variable joblib shares out the cores among its processes; TensorFlow reads another one.
+if "OMP_NUM_THREADS" in os.environ:
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
 
 with quiet_stderr():
     import keras
@@ -512,14 +517,14 @@ def fit_vae(
     steps = len(x) if in_batches else math.ceil(len(x) / batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * steps)
     on_tensorflow = keras.backend.backend() == "tensorflow"
-    # Compiling speeds up an epoch on images, and costs more than it gives on short rows.
-    short = math.prod(vae.encoder.input_shape[1:]) <= 256
+    # Compiling takes seconds, and then saves less than a millisecond a step.
+    many = epochs * steps > 5000
     # A whole epoch in one call saves what Keras does around every batch; but what comes in batches
     # because there is no room for it must not be gathered first.
     at_once = steps if on_tensorflow and not in_batches else 1
     vae.compile(
         optimizer=keras.optimizers.Adam(schedule),
-        jit_compile=not short if on_tensorflow else "auto",
+        jit_compile=many if on_tensorflow else "auto",
         steps_per_execution=at_once,
     )
     settings = {
