@@ -166,9 +166,9 @@ def test_the_scanners_gain_does_not_matter(scan, described):
     assert_equal(louder, described, (*NUMBERS, "locations"), atol=1e-3)
 
 
-@pytest.mark.parametrize(("offset", "tolerance"), [((8, 12), 1e-3), ((5, 9), 0.1)])
+@pytest.mark.parametrize(("offset", "tolerance"), [((6, 12), 1e-3), ((5, 9), 0.2)])
 def test_a_grid_that_begins_later_sees_what_a_moved_head_shows(scan, described, offset, tolerance):
-    # The midline is sought on every fourth voxel: these are others if the head moves by 5 or 9.
+    # The midline is sought on every sixth voxel: these are others if the head moves by 5 or 9.
     margins = ((0, 0), (offset[0], 0), (offset[1], 0))
     moved = {name: np.pad(getattr(scan, name), margins) for name in ("dwi", "lesion", "brain")}
     found = describe(replace(scan, **moved), offsets=[offset])
