@@ -469,7 +469,7 @@ def fit_vae(
     vae: VAE,
     x: np.ndarray | keras.utils.PyDataset,
     *,
-    epochs: int = 10,
+    epochs: int = 8,
     batch_size: int = 200,
     learning_rate: float = 2e-3,
     validation: np.ndarray | None = None,
@@ -549,7 +549,7 @@ def fit_and_encode(
     *,
     seed: int = 0,
     latent_dim: int = 5,
-    epochs: int = 10,
+    epochs: int = 8,
     batch_size: int = 200,
     **settings,
 ) -> tuple[np.ndarray, np.ndarray]:
