@@ -403,8 +403,10 @@ def build_dense_vae(
 
     z = keras.Input((latent_dim,), name="z")
     hidden = layers.Dense(hidden_units, activation="relu")(z)
-    pixels = layers.Dense(math.prod(input_shape), activation=_last_activation(likelihood))(hidden)
-    decoder = keras.Model(z, layers.Reshape(input_shape)(pixels), name="decoder")
+    pixels = layers.Reshape(input_shape)(layers.Dense(math.prod(input_shape))(hidden))
+    # Where the sigmoid comes last, Keras computes the cross-entropy from what went into it.
+    pixels = layers.Activation(_last_activation(likelihood))(pixels)
+    decoder = keras.Model(z, pixels, name="decoder")
     return VAE(encoder, decoder, beta=beta, likelihood=likelihood, components=components)
 
 
@@ -460,8 +462,9 @@ def build_conv_vae(
     maps = layers.Reshape(small)(layers.Dense(math.prod(small), activation="relu")(z))
     maps = layers.Conv2DTranspose(2 * filters, **step)(maps)
     maps = layers.Conv2DTranspose(filters, **step)(maps)
-    pixels = layers.Conv2D(1, 3, padding="same", activation=_last_activation(likelihood))(maps)
-    decoder = keras.Model(z, layers.Reshape(input_shape)(pixels), name="decoder")
+    pixels = layers.Reshape(input_shape)(layers.Conv2D(1, 3, padding="same")(maps))
+    pixels = layers.Activation(_last_activation(likelihood))(pixels)
+    decoder = keras.Model(z, pixels, name="decoder")
     return VAE(encoder, decoder, beta=beta, likelihood=likelihood, components=components)
 
 
@@ -543,15 +546,53 @@ def fit_vae(
     return {name: history.get(name, []) + values for name, values in later.items()}
 
 
-def fit_and_encode(
+def fit_dense_vae(
     train: np.ndarray,
-    test: np.ndarray,
+    validation: np.ndarray | None = None,
     *,
     seed: int = 0,
     latent_dim: int = 5,
     epochs: int = 8,
     batch_size: int = 200,
     **settings,
+) -> tuple[VAE, dict[str, list[float]]]:
+    """Build a dense VAE and train it on some patients' patches.
+
+    Parameters
+    ----------
+    train : ndarray of float32, shape (n, ...)
+        What to learn from.
+    validation : ndarray of float32, shape (m, ...), optional
+        See `fit_vae`.
+    seed : int
+        Of the weights, the order of the batches and the noise.
+    latent_dim, epochs, batch_size
+        See `build_dense_vae` and `fit_vae`.
+    **settings
+        Further ones of `build_dense_vae`.
+
+    Returns
+    -------
+    VAE
+        The trained network.
+    dict of str to list of float
+        Its history, see `fit_vae`.
+
+    Examples
+    --------
+    >>> x = np.zeros((40, 6), "float32")
+    >>> vae, history = fit_dense_vae(x, x[:9], epochs=1, likelihood="gaussian")
+    >>> vae.encode(x)[0].shape, "val_loss" in history
+    ((40, 5), True)
+    """
+    keras.utils.set_random_seed(seed)
+    vae = build_dense_vae(latent_dim, input_shape=train.shape[1:], **settings)
+    history = fit_vae(vae, train, epochs=epochs, batch_size=batch_size, validation=validation)
+    return vae, history
+
+
+def fit_and_encode(
+    train: np.ndarray, test: np.ndarray, **settings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Train a dense VAE on some patients' patches; encode theirs and those it has not seen.
 
@@ -559,12 +600,8 @@ def fit_and_encode(
     ----------
     train, test : ndarray of float32, shape (n, ...) and (m, ...)
         What to learn from, and what only to encode.
-    seed : int
-        Of the weights, the order of the batches and the noise.
-    latent_dim, epochs, batch_size
-        See `build_dense_vae` and `fit_vae`.
     **settings
-        Further ones of `build_dense_vae`.
+        Of `fit_dense_vae`.
 
     Returns
     -------
@@ -577,9 +614,7 @@ def fit_and_encode(
     >>> [z.shape for z in fit_and_encode(x, x[:3], epochs=1, likelihood="gaussian")]
     [(40, 5), (3, 5)]
     """
-    keras.utils.set_random_seed(seed)
-    vae = build_dense_vae(latent_dim, input_shape=train.shape[1:], **settings)
-    fit_vae(vae, train, epochs=epochs, batch_size=batch_size)
+    vae, _ = fit_dense_vae(train, **settings)
     return vae.encode(train)[0], vae.encode(test)[0]
 
 
