@@ -208,7 +208,7 @@ def patient_draws(
         raise ValueError(f"score must be one-dimensional, found shape {score.shape}")
     subject_ids = np.asarray(subject_ids)
     _check_patients(is_lesion, subject_ids, n_draws)
-    order = np.argsort(-score, kind="stable")
+    order = np.argsort(-score)
     truth = is_lesion[order]
     patients, owner = np.unique(subject_ids[order], return_inverse=True)
     # Patches of one score enter together: cut the list only where the score changes, and of these

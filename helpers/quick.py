@@ -63,7 +63,7 @@ def fewer(n: int, at_least: int = 1) -> int:
 def setup(app) -> dict[str, bool]:
     """Put the notice on every page of a rehearsal; Sphinx calls this."""
     app.connect("config-inited", _announce)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"parallel_read_safe": True}
 
 
 def _announce(app, config) -> None:

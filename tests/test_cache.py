@@ -1,6 +1,7 @@
 """Results are computed once for the same code and data, and kept whole or not at all."""
 
 import inspect
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,6 +168,21 @@ def test_the_folder_can_be_deleted(shelf):
     (shelf / "cache").rmdir()
     cached(counting(calls), 1)
     assert len(calls) == 2
+
+
+def test_a_folder_deleted_in_the_meantime_costs_no_result(shelf):
+    def slow():
+        shutil.rmtree(shelf)
+        return 1
+
+    assert cached(slow) == 1
+    assert len(files(shelf)) == 1
+
+
+def test_what_is_kept_is_compressed(shelf):
+    array = np.zeros(100_000)
+    np.testing.assert_array_equal(cached(lambda: array), array)
+    assert files(shelf)[0].stat().st_size < array.nbytes / 10
 
 
 # --- the content of files ---------------------------------------------------------------------

@@ -35,10 +35,11 @@ def test_an_empty_variable_is_no_folder(book_data, monkeypatch):
 
 def test_looking_makes_nothing_and_writing_makes_the_folder(book_data):
     assert find_data("mnist.npz") is None and not book_data.exists()
-    assert data_folder() == book_data and book_data.is_dir()
+    for _ in range(2):
+        assert data_folder() == book_data and book_data.is_dir()
 
 
 def test_a_shared_folder_that_is_not_there_is_an_error(book_data, tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_BOOK_DATA", str(tmp_path / "typo"))
-    with pytest.raises(NotADirectoryError, match=r"VAE_BOOK_DATA .*typo"):
+    with pytest.raises(NotADirectoryError, match=r"VAE_BOOK_DATA .*typo.* or unset it$"):
         find_data("mnist.npz")

@@ -1,5 +1,6 @@
 """Facts about scale and symmetry."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,6 +19,7 @@ from helpers.hemispheres import (
 )
 from helpers.phantom import MARGIN, _draw_anatomy, _draw_stroke, simulate_case
 
+ASIDE = Midline((0.0, 0.0, 1.0), 14.2, (5.0, 1.0, 1.0))  # of the brain below, a little
 LARGEST_STROKE = np.random.SeedSequence(2015).spawn(28)[27]  # 350 ml
 simulated = lru_cache(simulate_case)
 
@@ -103,7 +105,7 @@ def test_a_tilted_head_is_its_own_mirror_image():
 def test_beyond_the_volume_the_mirror_shows_what_it_is_told():
     aside = Midline((0.0, 0.0, 1.0), 1.0, (5.0, 1.0, 1.0))  # column 1 of 5: 0 to 2 see each other
     shown = mirror(np.array([[[1, 2, 3, 4, 5]]]), aside, outside=-7)
-    assert shown.tolist() == [[[3, 2, 1, -7, -7]]]
+    assert shown.tolist() == [[[3, 2, 1, -7, -7]]] and shown.dtype == np.float32
 
 
 @given(st.tuples(*[st.integers(-40, 40)] * 3))
@@ -130,7 +132,12 @@ def test_a_crop_around_the_brain_gives_the_same_mirrored_values():
 @pytest.mark.parametrize("lesion", [0, 30, 45])
 @pytest.mark.parametrize(
     ("tilt", "shift"),
-    [((0, 0), (0, 0, 0)), ((0.15, -0.1), (2, -3, 5)), ((-0.25, 0.25), (4, 0, -6))],
+    [
+        ((0, 0), (0, 0, 0)),
+        ((0.15, -0.1), (2, -3, 5)),
+        ((-0.25, 0.25), (4, 0, -6)),
+        ((0, 0), (0, 0, -20)),
+    ],
 )
 def test_the_midline_is_found_again_also_beside_a_large_bright_lesion(tilt, shift, lesion):
     volume, brain, midline, left = head(tilt, shift)
@@ -170,10 +177,43 @@ def test_the_largest_stroke_hardly_moves_the_midline():
     assert angle < 1 and distance < 1
 
 
+def test_a_coarser_scan_has_the_same_midline():
+    volume, brain, midline, _ = head((0.15, -0.1), (2, -3, 5))
+    coarse = replace(midline, spacing=(5.0, 4.0, 4.0))
+    found = find_midline(volume[:, ::2, ::2], brain[:, ::2, ::2], coarse.spacing)
+    angle, distance = apart(found, coarse, brain[:, ::2, ::2])
+    assert angle < 1 and distance < 1
+
+
+def test_a_hundred_voxels_are_enough_for_a_midline():
+    brain = np.pad(np.ones((1, 10, 10), bool), ((2, 2), (5, 5), (5, 5)))
+    found = find_midline(brain * 1.0, brain, (5, 6, 6))
+    assert found.offset == pytest.approx(9.5 * 6, abs=2)
+
+
 def test_the_midline_does_not_depend_on_the_scanners_gain():
     volume, brain, midline, _ = head((0.1, 0.1), (0, 0, 3))
     found, louder = (find_midline(gain * volume, brain, midline.spacing) for gain in (1, 16))
     assert apart(louder, found, brain) == pytest.approx((0, 0), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        relative_to_mode,
+        lambda volume, brain: smooth_in_brain(volume, brain, 2),
+        lambda volume, brain: mirror_excess(volume, brain, ASIDE),
+        lambda volume, brain: unexplained_brightness(volume, brain, ASIDE),
+        lambda volume, brain: np.float32(find_midline(volume, brain, ASIDE.spacing).normal),
+    ],
+    ids=["mode", "smooth", "excess", "unexplained", "midline"],
+)
+def test_numbers_of_any_precision_and_a_brain_of_0_and_1_give_the_same(show, brain):
+    volume = np.random.default_rng(0).uniform(100, 200, brain.shape)
+    expected = show(volume.astype(np.float32), brain)
+    assert expected.dtype == np.float32
+    for kind in (int, float):
+        np.testing.assert_array_equal(show(volume, brain.astype(kind)), expected)
 
 
 # --- differences of the two sides -------------------------------------------------------------
@@ -213,6 +253,40 @@ def test_a_tilted_head_leaves_only_its_lesion_over():
         assert np.median(shown[lesion]) > 0.4
         assert np.median(shown[mirror(lesion, midline) > 0.5]) < 0
         assert (shown[~brain] == 0).all()
+
+
+@pytest.mark.parametrize(("midline", "last"), [(None, 29), (replace(ASIDE, offset=13.0), 26)])
+def test_what_has_no_counterpart_in_the_brain_has_no_excess(brain, midline, last):
+    volume = np.random.default_rng(0).uniform(1, 2, brain.shape)
+    assert (mirror_excess(volume, brain, midline)[0, 15:20, 6:10] != 0).all()
+    brain[0, 15:20, 6:10] = False
+    excess = mirror_excess(volume, brain, midline)[0, 15:20]
+    assert (excess[:, 6:10] == 0).all() and (excess[:, last - 9 : last - 5] == 0).all()
+    assert (excess[:, 10:12] != 0).all() and (excess[:, last - 11 : last - 9] != 0).all()
+
+
+@pytest.mark.parametrize("show", [mirror_excess, unexplained_brightness])
+def test_smoothing_takes_noise_away(show, brain):
+    volume = np.random.default_rng(0).normal(size=brain.shape)
+    plain, smooth = (show(volume, brain, sigma=sigma)[brain].std() for sigma in (0, 3))
+    assert smooth < 0.5 * plain
+
+
+@pytest.mark.parametrize("midline", [None, replace(ASIDE, offset=10.0)])
+@pytest.mark.parametrize(
+    "off",
+    [
+        *[(0, 3, 0), (0, -3, 0), (0, 0, 3), (0, 0, -3)],
+        *[(0, 4, 0), (0, -4, 0), (0, 0, 4), (0, 0, -4), (1, 0, 0), (-1, 0, 0)],  # beyond it
+    ],
+)
+def test_what_lies_within_reach_of_the_mirrored_place_explains(midline, off):
+    volume = np.zeros((3, 20, 30))
+    volume[1, 10, 5] = 1
+    volume[1 + off[0], 10 + off[1], (24 if midline is None else 15) + off[2]] = 1
+    left = unexplained_brightness(volume, volume >= 0, midline, sigma=0, reach=3)
+    within_reach = off[0] == 0 and max(map(abs, off)) <= 3
+    assert left[1, 10, 5] == (0 if within_reach else 1)
 
 
 def test_what_is_dark_is_never_unexplained_brightness(brain):

@@ -88,6 +88,16 @@ def test_bootstrap_compares_two_scores_on_the_same_patients():
     assert low == pytest.approx(1) and high == pytest.approx(1)
 
 
+@pytest.mark.parametrize("kind", [bool, int, float])
+def test_the_metric_sees_truth_values_and_numbers_whatever_they_came_as(kind):
+    def difference(is_lesion, score):
+        assert score.dtype == float
+        return score[is_lesion].mean() - score[~is_lesion].mean()
+
+    is_lesion = np.array([1, 0, 1, 0]).astype(kind)
+    assert patient_bootstrap(difference, is_lesion, [5, 2, 5, 2], list("aabb")) == (3, 3)
+
+
 def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
     # Two Gaussians with unit variance whose means lie one apart, one patch a patient.
     def difference(is_lesion, score):
@@ -177,6 +187,7 @@ def test_the_draws_do_not_depend_on_the_order_of_the_patches():
         (lambda: recall_at_purity([True], [[1, 2]]), r"one-dimensional, found shape \(1, 2\)"),
         (lambda: recall_at_purity([True], [np.nan]), "1 values that are not finite"),
         (lambda: recall_at_purity([True], [1], purity=0), r"\(0, 1\], found 0"),
+        (lambda: recall_at_purity([True], [1], purity=1.5), r"\(0, 1\], found 1.5"),
         (lambda: cluster_accuracy([], []), "not empty"),
         (lambda: cluster_accuracy([1], [1, 2]), r"\(1,\) and \(2,\)"),
         (lambda: patient_bootstrap(max, [1, 0], [1, 2], ["a"]), "subject_ids has shape"),
