@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from helpers import mnist
 from helpers.data import find_data
@@ -59,9 +60,16 @@ def test_without_mnist_small_digits_stand_in_and_say_so(monkeypatch):
         raise FileNotFoundError("no network")
 
     monkeypatch.setattr(mnist, "_mnist", nothing)
-    with pytest.warns(UserWarning, match="scikit-learn's 1,797 small digits"):
-        digits = load_mnist()
+    message = (
+        r"^MNIST was neither found nor downloaded: using scikit-learn's 1,797 small digits instead"
+        r".* For the real thing, run python -m helpers\.download mnist, or put mnist\.npz into the "
+        r"data folder\.$"
+    )
+    with pytest.warns(UserWarning, match=message) as warned:
+        digits = load_mnist((3, 5))
+    assert warned[0].filename == __file__  # the reader's line, not one of the helpers
     assert "scikit-learn" in digits.source
+    assert set(digits.y_train) == set(digits.y_test) == {3, 5}
     with pytest.raises(FileNotFoundError, match="no network"):
         load_mnist(source="mnist")
 
@@ -78,14 +86,44 @@ def test_a_failed_download_is_told_with_its_reason(monkeypatch):
         load_mnist(source="mnist")
 
 
+def test_without_a_file_keras_downloads_and_the_page_shows_nothing_of_it(monkeypatch, capsys):
+    from keras.datasets import mnist as keras_mnist
+
+    images, labels = np.full((10, 28, 28), 255, np.uint8), np.arange(10, dtype=np.uint8)
+
+    def load_data():
+        print("11490434/11490434 ━━━━━━━━━━━━━━━━━━━━ 1s 0us/step")
+        return (images, labels), (images[:4], labels[:4])
+
+    monkeypatch.setattr(keras_mnist, "load_data", load_data)
+    monkeypatch.setattr(mnist, "find_data", lambda name: None)
+    digits = load_mnist((1, 2, 8), source="mnist")
+    assert digits.y_train.tolist() == [1, 2, 8] and digits.y_test.tolist() == [1, 2]
+    np.testing.assert_array_equal(digits.x_train, np.ones((3, 28, 28)))
+    np.testing.assert_array_equal(digits.x_test, np.ones((2, 28, 28)))
+    assert capsys.readouterr().out == ""
+
+
 def test_small_digits_look_like_mnist():
     digits = load_mnist(range(10), source="sklearn")
-    assert len(digits.x_train) + len(digits.x_test) == 1797
+    assert (len(digits.x_train), len(digits.x_test)) == (1437, 360)  # four fifths of 1797
     for images in (digits.x_train, digits.x_test):
         assert images.shape[1:] == (28, 28) and images.dtype == np.float32
         assert images.min() == 0 and 0.9 < images.max() <= 1
     # Ink in the middle, paper at the rim, as in MNIST.
     assert digits.x_train[:, 8:20, 8:20].mean() > 2 * digits.x_train[:, :2].mean()
+
+
+def test_small_digits_are_scikit_learns_pixel_by_pixel():
+    digits, small = load_mnist(range(10), source="sklearn"), load_digits()
+    np.testing.assert_array_equal([*digits.y_train, *digits.y_test], small.target)
+    images = np.concatenate([digits.x_train, digits.x_test])
+    square = images[:, 4:24, 4:24]
+    assert (np.pad(square, ((0, 0), (4, 4), (4, 4))) == images).all()  # a margin of paper
+    # Each small pixel became 2.5 × 2.5: their mean is its ink, but for what crossed its edge.
+    halves = square.repeat(2, axis=1).repeat(2, axis=2)
+    means = halves.reshape(-1, 8, 5, 8, 5).mean(axis=(2, 4))
+    assert np.abs(means - small.images / 16).mean() < 0.08
 
 
 @pytest.mark.skipif(find_data("mnist.npz") is None, reason="mnist.npz is not in the data folder")
