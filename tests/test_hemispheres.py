@@ -368,12 +368,15 @@ large = np.ones((2, 10, 10), bool)
             lambda: relative_to_mode(square, np.ones((1, 2, 3), bool)),
             r"\(1, 2, 2\), brain has \(1, 2, 3\)",
         ),
-        (lambda: relative_to_mode(square, ~whole), "at least one voxel, found none"),
+        (
+            lambda: relative_to_mode(square, ~whole),
+            "^brain must hold at least one voxel, found none$",
+        ),
         (lambda: relative_to_mode(square, whole), "quartiles must differ, found 1 twice"),
         (lambda: relative_to_mode(dark, dark < 0), "mode must be positive, found -3"),
         (
             lambda: find_midline(square, np.ones((1, 2, 3), bool), (5, 1, 1)),
-            r"\(1, 2, 2\) and \(1, 2, 3\)",
+            r"^volume and brain .* columns\), found shapes \(1, 2, 2\) and \(1, 2, 3\)",
         ),
         (lambda: find_midline(large[0], large[0], (5, 1, 1)), r"\(10, 10\) and \(10, 10\)"),
         (lambda: find_midline(square, whole, (5, 1, 1)), "at least 100 voxels, found 4"),
