@@ -140,7 +140,7 @@ def find_midline(volume: np.ndarray, brain: np.ndarray, spacing: Sequence[float]
         )
     if brain.sum() < 100:
         raise ValueError(f"brain must hold at least 100 voxels, found {brain.sum()}")
-    spacing = np.asarray(spacing, dtype=float)
+    spacing = np.asarray(spacing)
     smooth = np.where(brain, volume / np.median(volume[brain]), 0)
     # Capped at ordinary tissue: outline, folds and ventricles count, a bright stroke does not.
     smooth = np.minimum(smooth, 1.0)
@@ -282,7 +282,7 @@ def mirror_excess(
     """
     brain = np.asarray(brain, dtype=bool)
     smooth = smooth_in_brain(volume, brain, sigma)
-    in_both = brain & (mirror(brain.astype(np.float32), midline) > 0.99)
+    in_both = brain & (mirror(brain, midline) > 0.99)
     return np.where(in_both, smooth - mirror(smooth, midline), 0).astype(np.float32)
 
 
@@ -331,7 +331,6 @@ def unexplained_brightness(
     >>> float(unexplained_brightness(volume, brain, sigma=0, reach=3).max())
     0.0
     """
-    brain = np.asarray(brain, dtype=bool)
     smooth = smooth_in_brain(volume, brain, sigma)
     # Outside the brain nothing explains anything: the smallest value never wins a maximum.
     lowest = float(smooth.min())

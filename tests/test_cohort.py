@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 
+import distributed
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -56,11 +57,40 @@ def shelf(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Where results are kept; threads instead of processes, which would not look there."""
+    monkeypatch.setattr(cache, "data_folder", lambda: tmp_path / "kept")
+    with parallel_config(backend="threading"):
+        yield tmp_path / "kept" / "cache"
+
+
 def test_without_data_the_synthetic_cohort_is_used_and_called_so(shelf):
     found = find_cohort(n_synthetic=5)
-    assert found.synthetic and "synthetic" in found.name
+    assert found.synthetic and found.name == "the built-in synthetic cohort"
     assert found.cases == [("simulated", shelf / "phantom", 5)]
     assert find_real_cohorts() == []
+    assert find_cohort().cases[0][2] == 28  # as many as ISLES 2015 has
+
+
+def test_a_rehearsal_has_fewer_synthetic_patients_but_enough_and_says_so(shelf, monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1")
+    found = find_cohort(min_cases=7)
+    assert found.name == "the built-in synthetic cohort, in a quick rehearsal"
+    assert found.cases[0][2] == 7
+
+
+def test_a_synthetic_cohort_in_the_shared_folder_is_used(shelf, monkeypatch):
+    shared = {"phantom": shelf / "shared" / "phantom"}
+    monkeypatch.setattr(cohort, "find_data", shared.get)
+    assert find_cohort().cases[0][1] == shared["phantom"]
+
+
+def test_ten_real_patients_are_enough(shelf):
+    write_scans(shelf / "isles2022", 9)
+    assert find_cohort().synthetic
+    write_scans(shelf / "isles2015", 10)
+    assert find_cohort().name == "ISLES 2015"
 
 
 def test_the_largest_real_cohort_is_used_if_it_is_large_enough(shelf):
@@ -71,6 +101,7 @@ def test_the_largest_real_cohort_is_used_if_it_is_large_enough(shelf):
         ("ISLES 2015", 3),
     ]
     assert find_cohort(min_cases=4).name == "ISLES 2022"
+    assert not any(c.synthetic for c in find_real_cohorts())
     assert find_cohort(min_cases=5).synthetic
 
 
@@ -88,10 +119,11 @@ def test_patches_keep_their_patient_and_their_lesion(tmp_path):
     assert patches.patches.min() == 0 and patches.patches.max() == 1
 
 
-def test_every_scan_is_brought_to_one_voxel_size(tmp_path):
+def test_every_scan_is_brought_to_one_voxel_size(tmp_path, kept):
     (case,) = write_scans(tmp_path, 1, size=(28, 28, 15), spacing=(2.0, 2.0, 1.0))
     assert load_case(case, spacing=cohort.SPACING).dwi.shape == (3, 56, 56)
     assert len(load_patches([case])) == 3 * 4
+    assert load_descriptors([case]).locations.tolist() == load_patches([case]).locations.tolist()
 
 
 def test_patches_of_air_are_left_out(tmp_path):
@@ -105,6 +137,17 @@ def test_patches_of_air_are_left_out(tmp_path):
     sitk.WriteImage(emptied, str(case.dwi))
     assert set(load_patches([case]).locations[:, 2]) == {0}
     assert set(load_patches([case], min_brain_fraction=0.1).locations[:, 2]) == {0, 28}
+    assert set(load_patches([case], min_brain_fraction=5 / 28).locations[:, 2]) == {0, 28}
+
+
+def test_air_around_a_brain_does_not_change_its_intensities(tmp_path):
+    (case,) = write_scans(tmp_path, 1)
+    scan = load_case(case)
+    margins = ((0, 0), (28, 28), (28, 28))
+    padded = {name: np.pad(getattr(scan, name), margins) for name in ("dwi", "lesion", "brain")}
+    in_air, alone = brain_patches(replace(scan, **padded)), brain_patches(scan)
+    np.testing.assert_array_equal(in_air.patches, alone.patches)
+    np.testing.assert_array_equal(alone.patches, load_patches([case]).patches)
 
 
 def test_lesion_in_patches_that_are_left_out_is_counted(tmp_path):
@@ -133,19 +176,16 @@ def test_patches_of_a_cohort_are_those_of_its_scans(tmp_path):
     for name in ("patches", "locations", "lesion_fraction", "brain_fraction", "subject_ids"):
         expected = np.concatenate([getattr(patches, name) for patches in alone])
         np.testing.assert_array_equal(getattr(together, name), expected)
+    for fraction, dropped, each in (
+        (together.lesion_fraction, together.dropped_lesion_voxels, 70),
+        (together.brain_fraction, together.dropped_brain_voxels, 3 * 56 * 56),
+    ):
+        assert fraction.sum() * 20 * 14 + dropped == pytest.approx(3 * each)  # none is lost
     assert together.dropped_lesion_voxels == sum(p.dropped_lesion_voxels for p in alone)
     assert together.dropped_brain_voxels == sum(p.dropped_brain_voxels for p in alone) > 0
 
 
 # -- descriptors of a cohort -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def kept(tmp_path, monkeypatch):
-    """Where results are kept; threads instead of processes, which would not look there."""
-    monkeypatch.setattr(cache, "data_folder", lambda: tmp_path / "kept")
-    with parallel_config(backend="threading"):
-        yield tmp_path / "kept" / "cache"
 
 
 def test_descriptors_are_of_the_same_patches_in_the_same_order(tmp_path, kept):
@@ -168,11 +208,28 @@ def test_descriptors_are_kept_by_patient_and_content(tmp_path, kept):
     assert set(renamed.subject_ids) == {"somebody else"}
     assert np.isnan(load_descriptors([replace(moved, lesion=None)]).lesion_fraction).all()
 
+    louder = moved.dwi.with_name("louder.nii.gz")
+    sitk.WriteImage(sitk.ReadImage(str(moved.dwi)) + 500, str(louder))
+    assert not np.allclose(
+        load_descriptors([replace(moved, dwi=louder)]).quantiles, first.quantiles
+    )
+
     image = sitk.ReadImage(str(case.lesion))
     emptied = sitk.GetImageFromArray(0 * sitk.GetArrayFromImage(image))
     emptied.CopyInformation(image)
     sitk.WriteImage(emptied, str(case.lesion))
     assert first.lesion_fraction.any() and not load_descriptors([moved]).lesion_fraction.any()
+
+
+def test_a_cluster_describes_too(tmp_path, kept):
+    cases = write_scans(tmp_path, 2)
+    with (
+        distributed.Client(processes=False, dashboard_address=None) as client,
+        distributed.get_task_stream(client) as tasks,
+    ):
+        there = load_descriptors(cases, client=client)
+    assert len(tasks.data) == 2
+    np.testing.assert_array_equal(there.quantiles, load_descriptors(cases).quantiles)
 
 
 # -- folds of patients -----------------------------------------------------------------------------
@@ -184,7 +241,10 @@ def test_a_cluster_scores_every_patient_as_this_machine_does_to_the_last_bit(tmp
     def score(case):
         return describe(load_case(case, spacing=cohort.SPACING))
 
-    here, there = map_cases(score, cases), map_cases(score, cases, client=client)
+    here = map_cases(score, cases)
+    with distributed.get_task_stream(client) as tasks:
+        there = map_cases(score, cases, client=client)
+    assert len(tasks.data) == len(cases)  # done there, and not here
     for case, ours, theirs in zip(cases, here, there, strict=True):
         assert set(theirs.subject_ids) == {case.subject_id}
         for field in fields(ours):
@@ -198,21 +258,30 @@ def test_a_patient_that_fails_is_named_after_all_others_were_gone_through(
     client = request.getfixturevalue("client") if on_a_cluster else None
 
     def touch(case):
-        if case.subject_id == "b":
+        if case.subject_id in "bd":
             raise ZeroDivisionError("what a score may well do")
         (tmp_path / case.subject_id).touch()
 
-    cases = [Case(name, tmp_path / "scan.nii") for name in "abc"]
-    with pytest.raises(ExceptionGroup, match=r"1 of 3 patients.*\nb: what a score") as caught:
+    cases = [Case(name, tmp_path / "scan.nii") for name in "abcd"]
+    message = r"2 of 4 patients.*\nb: what a score may well do\nd: what a score"
+    with pytest.raises(ExceptionGroup, match=message) as caught:
         map_cases(touch, cases, client=client)
-    assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError]
+    assert [type(error) for error in caught.value.exceptions] == 2 * [ZeroDivisionError]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
 
 
 @pytest.mark.parametrize("of_nobody", [load_descriptors, lambda cases: map_cases(str, cases)])
 def test_no_patient_at_all_is_refused(of_nobody):
-    with pytest.raises(ValueError, match="at least one patient"):
+    with pytest.raises(ValueError, match="^cases must name at least one patient"):
         of_nobody([])
+
+
+def test_a_bar_says_how_far_it_is_and_leaves_nothing_on_the_page(tmp_path, capsys):
+    with parallel_config(backend="threading"):
+        map_cases(str, [Case(name, tmp_path / "scan.nii") for name in "abc"])
+    shown = capsys.readouterr().err
+    assert "0/3" in shown and "scan/s" in shown
+    assert shown.endswith("\r")
 
 
 @given(
@@ -237,6 +306,7 @@ def test_the_seed_decides_who_is_held_out_together():
     ids = np.repeat(np.arange(20), 3)
     first, again, other = (patient_folds(ids, seed=seed)[0][1].tolist() for seed in (0, 0, 1))
     assert first == again != other
+    assert patient_folds(ids)[0][1].tolist() == first and len(patient_folds(ids)) == 4
 
 
 def test_a_held_out_score_has_not_seen_the_patients_labels():
@@ -252,3 +322,5 @@ def test_a_held_out_score_has_not_seen_the_patients_labels():
     # What all patients share is learnt from the others.
     told = [(is_lesion[a, None] * 9.0, is_lesion[b, None] * 9.0) for a, b in folds]
     assert ((held_out_score(readout, told, folds, is_lesion) > 0.5) == is_lesion).all()
+    with pytest.raises(ValueError, match="shorter"):
+        held_out_score(readout, split[:-1], folds, is_lesion)

@@ -18,6 +18,7 @@ from helpers.descriptors import (
 )
 from helpers.hemispheres import Midline, find_midline
 from helpers.isles import Scan
+from helpers.patches import extract_patches
 
 SPACING = (5.0, 1.0, 1.0)
 NUMBERS = ("quantiles", "percentile", "excess", "unexplained", "around")
@@ -71,9 +72,12 @@ def test_quantiles_and_means_are_numpys_over_what_counts(shape, seed, shares):
     counted = [patch[counts] for patch, counts in zip(values, inside, strict=True)]
     for at in (np.array(shares), SHARES):
         expected = [np.quantile(patch, at, method="lower") for patch in counted]
-        np.testing.assert_array_equal(patch_quantiles(values, inside, at), expected)
-    expected = [patch.mean() for patch in counted]
-    np.testing.assert_allclose(patch_means(values, inside), expected, rtol=1e-6, atol=1e-6)
+        found = patch_quantiles(values, inside.astype(int), at)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
+    found, expected = patch_means(values, inside.astype(int)), [patch.mean() for patch in counted]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_what_does_not_count_may_be_anything():
@@ -95,9 +99,13 @@ def test_no_patch_has_no_numbers():
 @pytest.mark.parametrize(
     ("inside", "message"),
     [
-        (np.ones((1, 3, 3), bool), r"\(2, 3, 3\) and \(1, 3, 3\)"),
+        (
+            np.ones((1, 3, 3), bool),
+            r"^values and inside must be \(n, .* \(2, 3, 3\) and \(1, 3, 3\)",
+        ),
         (np.ones((2, 3, 4), bool), r"\(2, 3, 3\) and \(2, 3, 4\)"),
         (np.arange(18).reshape(2, 3, 3) > 8, "1 patches hold no voxel that counts"),
+        (np.zeros((2, 3, 3), bool), "2 patches hold no voxel that counts"),
     ],
 )
 def test_bad_input_is_named(numbers, inside, message):
@@ -123,8 +131,15 @@ def test_the_wider_the_surroundings_the_further_and_fainter_a_lesion_shows():
     assert maps["brightness"][amid] > 0.99 and maps["unexplained"][amid] > 0.9
     assert maps["unexplained"][near] == pytest.approx(0, abs=1e-3)
     small, wide = maps["around, 8 mm"], maps["around, 16 mm"]
+    assert small[near] > 0.01
     assert small[amid] > wide[amid] > wide[near] > wide[far] > 0.01 > small[far]
     assert small.sum() == pytest.approx(np.maximum(maps["unexplained"], 0).sum(), rel=0.01)
+
+
+def test_the_map_of_brightness_is_smoother_than_the_scan():
+    relative = np.random.default_rng(0).normal(size=(1, 60, 60))
+    brightness = brightness_maps(relative, np.ones(relative.shape, bool))["brightness"]
+    assert brightness.std() < 0.3 * relative.std()
 
 
 def test_the_maps_follow_the_midline():
@@ -142,13 +157,19 @@ def test_the_maps_follow_the_midline():
 # --- the patches of a scan --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("patch", "share"), [(28, 0.25), (28, 0.7), (20, 0.25)])
+@pytest.mark.parametrize(("patch", "share"), [(28, 0.25), (28, 0.7), (28, 1.0), (20, 0.25)])
 def test_the_patches_are_those_of_the_networks_in_their_order(scan, patch, share):
     described = describe(scan, patch, min_brain=share)
     patches = brain_patches(scan, (patch, patch), min_brain_fraction=share)
     assert len(described) == len(patches) > 10
     for name in ("locations", "lesion_fraction", "brain_fraction", "subject_ids"):
         np.testing.assert_array_equal(getattr(described, name), getattr(patches, name))
+    inside = extract_patches(scan.brain, (patch, patch)).patches
+    inside = inside[inside.mean(axis=(1, 2)) >= share]
+    for pixels, is_brain, percentile in zip(
+        patches.patches, inside, described.percentile, strict=True
+    ):
+        assert percentile == np.quantile(pixels[is_brain], 0.95, method="lower")
     assert 0 < (described.lesion_fraction > 0).sum() < len(described)
 
 
@@ -181,7 +202,8 @@ def test_a_midline_that_is_known_is_not_sought(scan, described):
     found = find_midline(scan.dwi, scan.brain, scan.spacing)
     assert_equal(describe(scan, midline=found), described, NUMBERS, rtol=0)
     aside = describe(scan, midline=replace(found, offset=found.offset + 10))
-    assert np.abs(aside.excess - described.excess).max() > 0.1
+    for name in ("excess", "unexplained", "around"):
+        assert np.abs(getattr(aside, name) - getattr(described, name)).max() > 0.05
 
 
 def test_several_grids_come_one_after_the_other(scan, described):
@@ -213,6 +235,7 @@ def test_what_one_side_alone_has_stands_out_and_what_both_have_does_not(describe
     within = np.isin(described.locations[:, 0], (1, 2))
     is_lesion = within & (described.lesion_fraction > 0.25)
     healthy = within & (described.lesion_fraction == 0)
+    assert (described.excess[healthy] >= 0).all()  # noise alone is brighter somewhere
     both = describe(head(1, -1))
     for name in ("excess", "unexplained", "around"):
         alone, twice = getattr(described, name), getattr(both, name)

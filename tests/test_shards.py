@@ -1,6 +1,7 @@
 """A cohort in files: whole or not at all, kept as long as it is true, on one machine or several."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,9 +9,11 @@ import threading
 import time
 from dataclasses import fields, replace
 
+import distributed
 import numpy as np
 import psutil
 import pytest
+import SimpleITK as sitk
 from test_cohort import write_scans
 
 from helpers import shards
@@ -41,8 +44,9 @@ def assert_same_patches(left, right):
 
 
 def test_shards_hold_what_fits_into_memory_too(cases, tmp_path):
-    written = write_shards(cases, tmp_path / "shards")
-    assert written == find_shards(tmp_path / "shards")
+    folder = tmp_path / "not yet there" / "shards"
+    written = write_shards(cases, folder)
+    assert written == find_shards(folder)
     assert_same_patches(PatchSet.concatenate(map(read_shard, written)), load_patches(cases))
 
 
@@ -51,6 +55,18 @@ def test_a_shard_is_plain_numpy_files_that_are_mapped_and_not_read(cases, tmp_pa
     patches = read_shard(shard)
     assert isinstance(patches.patches, np.memmap) and not patches.patches.flags.writeable
     np.testing.assert_array_equal(np.load(shard / "patches.npy"), patches.patches)
+    assert type(patches.dropped_lesion_voxels) is type(patches.dropped_brain_voxels) is int
+
+
+def test_a_folder_without_shards_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}: expected shards, found none"):
+        find_shards(tmp_path)
+
+
+def test_scans_of_another_voxel_size_are_cut_as_load_patches_cuts_them(tmp_path):
+    cases = write_scans(tmp_path / "scans", 1, size=(28, 28, 15), spacing=(2.0, 2.0, 1.0))
+    (shard,) = write_shards(cases, tmp_path / "shards")
+    assert_same_patches(read_shard(shard), load_patches(cases))
 
 
 def test_what_was_cut_is_kept_and_only_a_changed_scan_is_cut_anew(cases, tmp_path):
@@ -66,6 +82,38 @@ def test_what_was_cut_is_kept_and_only_a_changed_scan_is_cut_anew(cases, tmp_pat
     third = written_at(folder)
     assert [name for name in third if third[name] != second[name]] == [cases[0].subject_id]
     assert_same_patches(read_shard(folder / cases[0].subject_id), load_patches(cases[:1]))
+
+
+def test_another_mask_cuts_anew(cases, tmp_path):
+    (shard,) = write_shards(cases[:1], tmp_path / "shards")
+    assert read_shard(shard).lesion_fraction.any()
+    image = sitk.ReadImage(str(cases[0].lesion))
+    sitk.WriteImage(image * 0, str(cases[0].lesion))
+    write_shards(cases[:1], tmp_path / "shards")
+    assert not read_shard(shard).lesion_fraction.any()
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["the same", "another"])
+def test_who_is_second_keeps_the_same_shard_and_tells_of_another(
+    cases, tmp_path, monkeypatch, other
+):
+    replace = os.replace
+
+    def second(source, target):
+        shutil.copytree(source, target)  # by somebody who is quicker
+        if other:
+            (target / "fingerprint.txt").write_text("of other settings")
+        replace(source, target)
+
+    monkeypatch.setattr(shards.os, "replace", second)
+    settings = {"patch_size": (28, 28), "min_brain_fraction": 0.25}
+    if other:
+        with pytest.raises(OSError, match=cases[0].subject_id):
+            shards._write_shard(tmp_path, settings, cases[0])
+    else:
+        shard = shards._write_shard(tmp_path, settings, cases[0])
+        assert_same_patches(read_shard(shard), load_patches(cases[:1]))
+        assert list(tmp_path.glob("*sub-*")) == [shard]  # nothing of the second is left
 
 
 @pytest.mark.parametrize("settings", [{"patch_size": (14, 28)}, {"min_brain_fraction": 1.0}])
@@ -171,8 +219,10 @@ def test_a_name_that_is_no_folder_is_refused_before_anything_is_written(cases, t
 
 
 def test_two_patients_of_one_name_are_refused(cases, tmp_path):
-    with pytest.raises(ValueError, match=f"found twice: {cases[0].subject_id}"):
-        write_shards([cases[0], cases[1], cases[0]], tmp_path / "shards")
+    first, second, third, _ = cases
+    twice = f"found twice: {first.subject_id}, {second.subject_id}$"
+    with pytest.raises(ValueError, match=twice):
+        write_shards([second, first, third, first, second], tmp_path / "shards")
     assert not (tmp_path / "shards").exists()
 
 
@@ -186,7 +236,9 @@ def test_no_patient_at_all_is_refused(tmp_path):
 
 def test_a_cluster_writes_the_same_bytes(cases, tmp_path, client):
     write_shards(cases, tmp_path / "here")
-    write_shards(cases, tmp_path / "there", client=client)
+    with distributed.get_task_stream(client) as tasks:
+        write_shards(cases, tmp_path / "there", client=client)
+    assert len(tasks.data) == len(cases)  # done there, and not here
     assert files(tmp_path / "here") == files(tmp_path / "there")
 
 
