@@ -272,7 +272,7 @@ def test_a_patient_that_fails_is_named_after_all_others_were_gone_through(
 
 @pytest.mark.parametrize("of_nobody", [load_descriptors, lambda cases: map_cases(str, cases)])
 def test_no_patient_at_all_is_refused(of_nobody):
-    with pytest.raises(ValueError, match="^cases must name at least one patient"):
+    with pytest.raises(ValueError, match=r"^cases must name at least one patient"):
         of_nobody([])
 
 

@@ -12,6 +12,7 @@ from helpers.vae import (
     Sampling,
     build_conv_vae,
     build_dense_vae,
+    fit_and_encode,
     fit_vae,
     keras,
     kl_divergence,
@@ -297,7 +298,7 @@ def test_gradients_pass_through_the_sample():
 # --- the model --------------------------------------------------------------------------------
 
 
-def linear_gaussian_vae(W, b, posterior_mean_matrix, posterior_log_var):
+def linear_gaussian_vae(W, b, posterior_mean_matrix, posterior_log_var, **settings):
     """x = W z + b + unit noise, with an encoder that knows the exact posterior."""
     n_pixels, latent_dim = W.shape
     images, z = keras.Input((n_pixels,)), keras.Input((latent_dim,))
@@ -309,7 +310,7 @@ def linear_gaussian_vae(W, b, posterior_mean_matrix, posterior_log_var):
     to_mean.set_weights([posterior_mean_matrix.T, -posterior_mean_matrix @ b])
     to_log_var.set_weights([np.zeros((n_pixels, latent_dim)), posterior_log_var])
     to_pixels.set_weights([W.T, b])
-    return VAE(encoder, decoder, likelihood="gaussian")
+    return VAE(encoder, decoder, likelihood="gaussian", **settings)
 
 
 def test_elbo_meets_the_exact_log_likelihood_of_a_linear_gaussian_model():
@@ -393,6 +394,99 @@ def test_samples_come_from_the_decoder_and_follow_the_seed(stripes):
     assert not np.array_equal(vae.sample(4, seed=3), vae.sample(4, seed=4))
 
 
+DENSE = [(784, 256), (256, 2), (256, 2)], [(2, 256), (256, 784)]
+CONV = (
+    [(3, 3, 1, 32), (3, 3, 32, 64), (7 * 7 * 64, 2), (7 * 7 * 64, 2)],
+    [(2, 7 * 7 * 64), (3, 3, 64, 64), (3, 3, 32, 64), (3, 3, 32, 1)],
+)
+
+
+@pytest.mark.parametrize(("build", "expected"), [(build_dense_vae, DENSE), (build_conv_vae, CONV)])
+def test_the_networks_are_those_of_the_book(build, expected):
+    """Pixels, hidden layers, two latent axes and back; each layer's weights, but for its biases."""
+    vae = build()
+    assert (vae.beta, vae.likelihood, vae.components) == (1, "bernoulli", 1)
+    for network, shapes in zip((vae.encoder, vae.decoder), expected, strict=True):
+        assert [w.shape for w in network.get_weights() if w.ndim > 1] == shapes
+        last = ["linear"] * 2 if network is vae.encoder else ["sigmoid"]
+        activations = [a.__name__ for i in network.layers if (a := getattr(i, "activation", None))]
+        assert activations == ["relu"] * (len(shapes) - len(last)) + last
+
+
+@pytest.mark.parametrize("build", [build_dense_vae, build_conv_vae])
+def test_what_is_asked_for_is_built(build):
+    vae = build(3, input_shape=(8, 12), beta=2, likelihood="gaussian", components=4)
+    assert (vae.beta, vae.likelihood, vae.components) == (2, "gaussian", 4)
+    assert vae.prior_means.shape == (4, 3) and vae.prior_logits.shape == (4,)
+    images = 9 * np.ones((2, 8, 12), np.float32)
+    mean, log_var = vae.encode(images)
+    assert mean.shape == log_var.shape == (2, 3) and vae.decode(mean).shape == (2, 8, 12)
+    for variable in vae.decoder.weights[-2:]:
+        variable.assign(variable + 9)
+    assert np.abs(vae.decode(mean)).max() > 1  # no sigmoid holds a Gaussian's mean
+
+
+def test_dropout_is_for_training_only():
+    def dropped_out(inputs, *units):
+        hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(64, "relu")(inputs))
+        return keras.Model(inputs, [keras.layers.Dense(n)(hidden) for n in units])
+
+    encoder = dropped_out(keras.Input((6,)), 2, 2)
+    decoder = dropped_out(keras.Input((2,)), 6)
+    decoder = keras.Model(decoder.inputs, decoder.outputs[0])
+    vae = VAE(encoder, decoder, likelihood="gaussian")
+    vae.sampling.call = lambda inputs: 0 * inputs[0] + 1  # no noise, and the same code for all
+    x = np.ones((1, 6), np.float32)
+    once, again = (vae(x, training=True) for _ in range(2))
+    for name in ("z_mean", "decoded"):
+        assert not np.array_equal(array(once[name]), array(again[name]))
+    np.testing.assert_array_equal(array(vae(x)["z_mean"]), vae.encode(x)[0])
+    np.testing.assert_array_equal(array(vae(x)["decoded"]), vae.decode(np.ones((1, 2), "f4")))
+
+
+@pytest.mark.parametrize("n", [0, 1, 1024, 2500])
+def test_many_images_are_encoded_as_each_alone(n):
+    vae = build_dense_vae(2, input_shape=(4,), hidden_units=8)
+    x = np.random.default_rng(0).random((n, 4), dtype=np.float32)
+    mean, log_var = vae.encode(x)
+    assert mean.shape == log_var.shape == (n, 2) and vae.decode(mean).shape == (n, 4)
+    for i in range(0, n, 500):
+        np.testing.assert_allclose(vae.encode(x[i : i + 1])[0][0], mean[i], atol=1e-6)
+
+
+# --- training as the chapters do --------------------------------------------------------------
+
+
+def test_fitting_takes_the_epochs_and_batches_it_says(stripes):
+    vae = build_dense_vae(2, input_shape=(8, 8), hidden_units=8)
+    history = fit_vae(vae, stripes[:450])
+    assert {len(values) for values in history.values()} == {10}
+    assert set(history) == {"loss", "reconstruction_loss", "kl_loss"}
+    assert int(vae.optimizer.iterations) == 10 * 3  # batches of 200
+    schedule = vae.optimizer.get_config()["learning_rate"]["config"]
+    assert schedule["initial_learning_rate"] == pytest.approx(2e-3)
+    assert float(array(vae.optimizer.learning_rate)) == pytest.approx(0, abs=1e-6)
+    history = fit_vae(vae, stripes, epochs=3, batch_size=100, validation=stripes[:50])
+    assert int(vae.optimizer.iterations) == 3 * 5
+    assert len(history["val_loss"]) == 3
+    vae.sampling.call = lambda inputs: inputs[0]  # no noise
+    vae.compile()
+    held_out = vae.evaluate(stripes[:50], verbose=0, return_dict=True)["kl_loss"]
+    assert history["val_kl_loss"][-1] == pytest.approx(held_out, rel=1e-4)
+
+
+def test_fitting_and_encoding_are_three_steps_in_one(stripes):
+    train, test = stripes[:300], stripes[300:]
+    keras.utils.set_random_seed(7)
+    vae = build_dense_vae(5, input_shape=(8, 8), hidden_units=16, beta=2.0)
+    fit_vae(vae, train, epochs=4, batch_size=50)
+    settings = {"epochs": 4, "batch_size": 50, "hidden_units": 16, "beta": 2.0}
+    for codes, images in zip(
+        fit_and_encode(train, test, seed=7, **settings), (train, test), strict=True
+    ):
+        np.testing.assert_array_equal(codes, vae.encode(images)[0])
+
+
 # --- a learned variance -----------------------------------------------------------------------
 
 
@@ -411,6 +505,43 @@ def test_no_other_likelihood_learns_a_variance(likelihood):
 
 
 # --- a mixture for a prior --------------------------------------------------------------------
+
+
+def seeing_codes(components):
+    """A VAE whose images are its codes: encoder and decoder change nothing."""
+    return linear_gaussian_vae(
+        np.eye(2), np.zeros(2), np.eye(2), np.full(2, -9), components=components
+    )
+
+
+def test_the_prior_starts_where_the_codes_cluster_and_samples_follow_it():
+    rng = np.random.default_rng(0)
+    sizes, centres, spreads = [600, 200, 200], [[-4, 0], [4, 1], [0, 9]], [0.5, 1.0, 0.25]
+    clouds = [rng.normal(c, s, (n, 2)) for n, c, s in zip(sizes, centres, spreads, strict=True)]
+    vae = seeing_codes(3)
+    vae.initialise_prior(np.concatenate(clouds).astype(np.float32))
+    order = [
+        int(np.square(array(vae.prior_means) - centre).sum(axis=1).argmin()) for centre in centres
+    ]
+    assert sorted(order) == [0, 1, 2]
+    np.testing.assert_allclose(array(vae.prior_means)[order], centres, atol=0.2)
+    weights = np.exp(array(vae.prior_logits))[order]
+    np.testing.assert_allclose(weights, [0.6, 0.2, 0.2], atol=0.01)
+    variances = np.exp(array(vae.prior_log_vars))[order]
+    np.testing.assert_allclose(variances, np.square(spreads)[:, None].repeat(2, 1), rtol=0.3)
+
+    new = vae.sample(3000, seed=1)
+    nearest = np.square(new[:, None] - centres).sum(axis=-1).argmin(axis=1)
+    assert np.bincount(nearest) / 3000 == pytest.approx([0.6, 0.2, 0.2], abs=0.03)
+    for i, spread in enumerate(spreads):
+        assert new[nearest == i].mean(axis=0) == pytest.approx(centres[i], abs=0.2)
+        assert new[nearest == i].std(axis=0) == pytest.approx(spread, rel=0.2)
+
+
+def test_samples_of_the_standard_prior_are_standard():
+    new = seeing_codes(1).sample(5000, seed=0)
+    np.testing.assert_allclose(new.mean(axis=0), 0, atol=0.05)
+    np.testing.assert_allclose(np.cov(new.T), np.eye(2), atol=0.07)
 
 
 @pytest.fixture(scope="module")
@@ -480,6 +611,8 @@ def test_a_prior_of_one_component_is_the_standard_one_and_stays_it(stripes):
         (lambda: reconstruction_loss(np.ones((2, 3)), np.ones((2, 3)), "poisson"), "'poisson'"),
         (lambda: build_dense_vae(likelihood="poisson"), "'poisson'"),
         (lambda: build_dense_vae(beta=-1), "beta must be zero or more, found -1"),
+        (lambda: build_dense_vae(beta=np.inf), "beta must be zero or more, found inf"),
+        (lambda: build_dense_vae(beta=np.nan), "beta must be zero or more, found nan"),
         (lambda: build_dense_vae(components=0), "whole number from 1, found 0"),
         (lambda: build_conv_vae(components=2.0), r"whole number from 1, found 2\.0"),
         (lambda: build_dense_vae(components=True), "whole number from 1, found True"),
