@@ -72,6 +72,18 @@ def test_seed_and_epoch_decide_the_order(tmp_path):
     for each in (batches, same):
         each.on_epoch_end()
     assert numbers(batches) == numbers(same) != first
+    batches.on_epoch_end()
+    third = numbers(batches)
+    assert third not in (first, numbers(same))
+    same.epoch = 2  # the epochs are counted: training can go on where it stopped
+    assert numbers(same) == third
+
+
+def test_unless_told_otherwise_a_batch_is_as_large_as_in_the_chapters(tmp_path):
+    shards = write(tmp_path, [300, 250])
+    epoch = numbers(ShardBatches(shards))
+    assert [len(batch) for batch in epoch] == [200, 200, 150]
+    assert epoch == numbers(ShardBatches(shards, 200, seed=0))
 
 
 def test_patches_of_several_patients_are_mixed_but_few_files_are_open(tmp_path):
@@ -94,6 +106,8 @@ def test_memory_does_not_grow_with_the_cohort(tmp_path):
         return used
 
     few, many = (write(tmp_path / str(n), [20] * n, (28, 28)) for n in (20, 200))
+    one = write(tmp_path / "one", [3000], (28, 28))
+    assert peak(one) < one[0].joinpath("patches.npy").stat().st_size / 5
     patches = 180 * 20 * 28 * 28 * 4  # bytes that the larger cohort has more
     assert peak(many) - peak(few) < patches / 20
 
