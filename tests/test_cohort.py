@@ -1,5 +1,6 @@
 """Which patients a chapter runs on."""
 
+import os
 from dataclasses import fields, replace
 
 import distributed
@@ -101,7 +102,7 @@ def test_the_largest_real_cohort_is_used_if_it_is_large_enough(shelf):
         ("ISLES 2015", 3),
     ]
     assert find_cohort(min_cases=4).name == "ISLES 2022"
-    assert not any(c.synthetic for c in find_real_cohorts())
+    assert [c.synthetic for c in find_real_cohorts()] == [False, False]
     assert find_cohort(min_cases=5).synthetic
 
 
@@ -159,10 +160,11 @@ def test_lesion_in_patches_that_are_left_out_is_counted(tmp_path):
     emptied = sitk.GetImageFromArray(array)
     emptied.CopyInformation(image)
     sitk.WriteImage(emptied, str(case.dwi))
-    patches = load_patches([case])
-    assert (patches.lesion_fraction == 0).all()
-    assert patches.dropped_lesion_voxels == 70
-    assert patches.dropped_brain_voxels == 3 * 56 * (5 + 4)  # the rim, and the dropped margin
+    for size in ((28, 28), (14, 28)):
+        patches = load_patches([case], size)
+        assert (patches.lesion_fraction == 0).all()
+        assert patches.dropped_lesion_voxels == 70
+        assert patches.dropped_brain_voxels == 3 * 56 * (5 + 4)  # the rim, and the dropped margin
     assert load_patches([case], min_brain_fraction=0.1).dropped_lesion_voxels == 0
 
 
@@ -274,6 +276,12 @@ def test_a_patient_that_fails_is_named_after_all_others_were_gone_through(
 def test_no_patient_at_all_is_refused(of_nobody):
     with pytest.raises(ValueError, match=r"^cases must name at least one patient"):
         of_nobody([])
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="there is one core only")
+def test_other_processes_do_the_work(tmp_path):
+    cases = [Case(name, tmp_path / "scan.nii") for name in "abc"]
+    assert os.getpid() not in map_cases(lambda case: os.getpid(), cases)
 
 
 def test_a_bar_says_how_far_it_is_and_leaves_nothing_on_the_page(tmp_path, capsys):
