@@ -60,11 +60,16 @@ class Handler(BaseHTTPRequestHandler):
                 self.end_headers()
                 return
             self.send_response(206)
-            first = start + server.off_by
-            self.send_header("Content-Range", f"bytes {first}-{len(whole) - 1}/{len(whole)}")
+            if server.off_by is not None:
+                first = start + server.off_by
+                self.send_header("Content-Range", f"bytes {first}-{len(whole) - 1}/{len(whole)}")
         else:
             self.send_response(200)
-        self.send_header("Content-Length", str(len(whole) - start))
+        if server.tells_length:
+            self.send_header("Content-Length", str(len(whole) - start))
+        else:
+            self.send_header("Connection", "close")
+            self.close_connection = True
         self.end_headers()
         server.sent.append(len(whole[start : server.cut]))
         self.wfile.write(whole[start : server.cut])
@@ -78,7 +83,7 @@ def server():
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.body, server.status, server.cut = b"", 200, None
         server.knows_ranges, server.off_by, server.when_cut = True, 0, lambda: None
-        server.asked, server.sent = [], []
+        server.asked, server.sent, server.tells_length = [], [], True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -126,8 +131,8 @@ def zipped(*names):
 
 def failure(capsys):
     """What a failed run told, which is one paragraph."""
-    message = capsys.readouterr().err.split("python -m helpers.download: ")[1].strip()
-    assert "\n" not in message and "Traceback" not in message
+    message = capsys.readouterr().err.split("python -m helpers.download: ")[1].removesuffix("\n")
+    assert "\n" not in message and "Traceback" not in message and message == message.strip()
     return message
 
 
@@ -160,7 +165,14 @@ class TestTheCommandLine:
         with pytest.raises(SystemExit, match="0"):
             main(["--help"])
         told = capsys.readouterr().out
-        assert all(data_set.what in told for data_set in DATA_SETS.values())
+        assert all(f"\n{name:10} {data_set.what}\n" in told for name, data_set in DATA_SETS.items())
+        words = " ".join(told.split())
+        assert "Download a data set into the data folder, check it and unpack it. After" in words
+        assert " After an interruption the same command goes on. positional" in words
+        assert " which data set options" in words
+        assert (
+            "MD5 expect this checksum, for a data set whose own is unverified (isles2015) " in words
+        )
 
     def test_an_unknown_name_is_refused_with_the_known_ones(self, capsys):
         with pytest.raises(SystemExit, match="2"):
@@ -180,7 +192,14 @@ class TestAFile:
         assert find_data("mnist.npz").read_bytes() == BODY
         assert left(folder) == ["mnist.npz"] and os.listdir(folder) == ["mnist.npz"]
         told = capsys.readouterr()
-        assert "1,000,000 bytes" in told.out and "100%" in told.err
+        assert "1,000,000 bytes" in told.out
+        assert re.search(r"mnist\.npz: 100%.* 1\.00M/1\.00M .*[\d.]+[kMG]?B/s", told.err)
+        assert not any(line.endswith(" ") for line in told.out.splitlines())
+
+    def test_a_server_that_does_not_tell_the_length_will_do(self, offer, server):
+        offer("mnist", BODY)
+        server.tells_length = False
+        assert main(["mnist"]) == 0 and find_data("mnist.npz").read_bytes() == BODY
 
     def test_it_is_not_fetched_twice(self, offer, server, folder, capsys):
         offer("mnist", BODY)
@@ -194,12 +213,15 @@ class TestAFile:
         monkeypatch.setenv("VAE_BOOK_DATA", str(tmp_path))
         assert main(["mnist"]) == 0 and server.asked == []
 
-    def test_without_hard_links_too(self, offer, folder, monkeypatch):
+    def test_without_hard_links_too(self, offer, server, folder, monkeypatch, capsys):
         def refuse(*_):
             raise OSError("not on this file system")
 
         monkeypatch.setattr(os, "link", refuse)
         offer("mnist", BODY)
+        server.body = BODY[:-1] + b"?"
+        assert main(["mnist"]) == 1 and f"expected md5:{md5(BODY)}" in failure(capsys)
+        server.body = BODY
         assert main(["mnist"]) == 0 and left(folder) == ["mnist.npz"]
 
 
@@ -214,10 +236,13 @@ class TestTheNetwork:
         assert f"{status} " in told.err and "ISLES-2022.zip" in told.err
         assert "Traceback" not in told.err and find_data("isles2022") is None
 
-    def test_no_server_at_all(self, offer, capsys):
+    def test_no_server_at_all(self, offer, folder, capsys):
         offer("mnist", BODY, url="http://127.0.0.1:1/mnist.npz")
         assert main(["mnist"]) == 1
-        assert "127.0.0.1:1/mnist.npz: the download stopped" in failure(capsys)
+        message = failure(capsys)
+        assert "127.0.0.1:1/mnist.npz: the download stopped" in message
+        assert f". Nothing is kept in {folder / 'mnist.npz.part'}; the same command" in message
+        assert message.endswith("; the same command goes on from there.")
 
     def test_after_a_broken_connection_only_the_rest_is_asked_for(
         self, offer, server, folder, capsys
@@ -232,7 +257,7 @@ class TestTheNetwork:
         assert find_data("mnist.npz") is None
 
         server.cut = None
-        assert main(["mnist"]) == 0
+        assert main(["mnist"]) == 0 and "100%" in capsys.readouterr().err
         assert server.asked == [None, f"bytes={kept}-"]
         assert server.sent == [HALF, len(BODY) - kept]
         assert left(folder) == ["mnist.npz"] and find_data("mnist.npz").read_bytes() == BODY
@@ -246,14 +271,17 @@ class TestTheNetwork:
         assert server.sent == [HALF, len(BODY)] and server.asked[1] is not None
         assert find_data("mnist.npz").read_bytes() == BODY
 
-    def test_a_server_that_sends_another_range_is_not_believed(self, offer, server, capsys):
+    @pytest.mark.parametrize(("off_by", "found"), [(1, "'bytes "), (None, "''.")])
+    def test_a_server_that_sends_another_range_is_not_believed(
+        self, offer, server, off_by, found, capsys
+    ):
         offer("mnist", BODY)
         server.cut = HALF
         assert main(["mnist"]) == 1
         failure(capsys)
-        server.cut, server.off_by = None, 1
+        server.cut, server.off_by = None, off_by
         assert main(["mnist"]) == 1
-        assert "found Content-Range 'bytes " in failure(capsys)
+        assert f"found Content-Range {found}" in failure(capsys)
         server.off_by = 0
         assert main(["mnist"]) == 0 and find_data("mnist.npz").read_bytes() == BODY
 
@@ -364,7 +392,9 @@ class TestAnArchive:
         assert main(["isles2022"]) == main(["isles2022"]) == 0
         assert left(folder) == [f"isles2022/{SCAN}"] and server.asked == [None]
         assert (folder / "isles2022" / SCAN).read_bytes() == BODY[:50_000]
-        assert "is already there: 1 patients" in capsys.readouterr().out
+        told = capsys.readouterr()
+        assert "is already there: 1 patients" in told.out
+        assert re.search(r"\bUnpacking: 100%.*file/s", told.err)
 
     def test_of_isles_2015_only_the_sub_acute_patients_with_a_mask(self, offer):
         def patient(folder, number):
@@ -435,10 +465,13 @@ class TestAnArchive:
 
     @pytest.mark.parametrize(
         ("name", "message"),
-        [("isles2022", "expected ISLES scans"), ("isles2015", r"names that match.*'notes.txt'")],
+        [
+            ("isles2022", "expected ISLES scans"),
+            ("isles2015", r"names that match.*, found \['notes'\]"),
+        ],
     )
     def test_an_archive_of_something_else_is_no_data_set(self, offer, name, message, capsys):
-        offer(name, zipped("notes.txt"))
+        offer(name, zipped("notes/of/mine.txt"))
         assert main([name]) == 1
         assert re.search(message, failure(capsys)) and find_data(name) is None
 
@@ -450,12 +483,13 @@ class TestTheDisk:
         assert "expected 2000000000.0 GB of free disk space, found" in failure(capsys)
         assert server.asked == []
 
-    def test_what_has_arrived_needs_no_space_again(self, offer, server, monkeypatch):
+    def test_what_has_arrived_needs_no_space_again(self, offer, server, folder, monkeypatch):
         offer("mnist", BODY)
         server.cut = HALF
         assert main(["mnist"]) == 1
         server.cut = None
-        usage = shutil.disk_usage(".")._replace(free=len(BODY) - 0.8 * HALF)
+        kept = (folder / "mnist.npz.part" / "mnist.npz.part").stat().st_size
+        usage = shutil.disk_usage(".")._replace(free=len(BODY) - kept)  # just enough
         monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage)
         assert main(["mnist"]) == 0 and find_data("mnist.npz").read_bytes() == BODY
 
@@ -470,5 +504,6 @@ class TestTheDisk:
         with monkeypatch.context() as a_small_disk:
             a_small_disk.setattr(download.shutil, "disk_usage", lambda _: usage)
             assert main(["isles2022"]) == 1
-        assert "free disk space" in failure(capsys) and find_data("isles2022") is None
+        assert failure(capsys).endswith("expected 0.0 GB of free disk space, found 0.0")
+        assert find_data("isles2022") is None
         assert main(["isles2022"]) == 0 and server.asked == [None]

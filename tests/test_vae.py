@@ -216,6 +216,14 @@ def test_the_continuous_bernoulli_at_one_half_is_the_uniform_distribution():
     np.testing.assert_allclose(continuous_bernoulli(np.linspace(0, 1, 11), 0.5), 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("probability", [0.4901, 0.4905, 0.5095, 0.5101])
+def test_near_one_half_the_power_series_is_the_closed_form(probability):
+    x, off = np.linspace(0, 1, 5), 1 - 2 * probability
+    density = np.log(2 * np.arctanh(off) / off)
+    density += x * np.log(probability) + (1 - x) * np.log(1 - probability)
+    np.testing.assert_allclose(continuous_bernoulli(x, probability), -density, atol=5e-6)
+
+
 @pytest.mark.parametrize("probability", [0.0, *PROBABILITIES, 1.0])
 def test_the_gradient_of_the_continuous_bernoulli_is_finite_and_0_at_its_mean(probability):
     lowest = np.clip(probability, 1e-6, 1 - 1e-6)
@@ -635,5 +643,5 @@ def test_a_mixture_prior_wants_epochs_and_more_than_one_component():
     build = {"input_shape": (6,), "hidden_units": 4, "likelihood": "gaussian"}
     with pytest.raises(ValueError, match="at least 3 epochs, found 2"):
         fit_vae(build_dense_vae(2, components=2, **build), x, epochs=2)
-    with pytest.raises(ValueError, match="nothing to initialise"):
+    with pytest.raises(ValueError, match=r"^a prior .* N\(0, I\); there is nothing to initialise$"):
         build_dense_vae(2, **build).initialise_prior(x)
