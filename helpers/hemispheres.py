@@ -152,12 +152,12 @@ def find_midline(volume: np.ndarray, brain: np.ndarray, spacing: Sequence[float]
     values = smooth[thinned][brain[thinned]]
     centre = places.mean(axis=0)
 
-    def normal_of(tilt):
-        normal = np.array([tilt[0], tilt[1], 1.0])
+    def normal_of(parameters):
+        normal = np.array([parameters[0], parameters[1], 1.0])
         return normal / np.linalg.norm(normal)
 
     def asymmetry(parameters):
-        normal = normal_of(parameters[:2])
+        normal = normal_of(parameters)
         height = (places - centre) @ normal - 10 * parameters[2]
         mirrored = places - 2 * height[:, None] * normal
         found = map_coordinates(smooth, (mirrored / spacing).T, order=1)
@@ -166,7 +166,7 @@ def find_midline(volume: np.ndarray, brain: np.ndarray, spacing: Sequence[float]
     best = minimize(
         asymmetry, np.zeros(3), method="Powell", bounds=BOUNDS, options={"xtol": 2e-3, "ftol": 1e-4}
     )
-    normal = normal_of(best.x[:2])
+    normal = normal_of(best.x)
     return Midline(tuple(normal), float(centre @ normal + 10 * best.x[2]), tuple(spacing))
 
 

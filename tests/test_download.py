@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 import threading
 import time
 import zipfile
@@ -235,6 +236,16 @@ class TestTheNetwork:
         assert "CC BY 4.0" in told.out and "Hernandez Petzsche et al. (2022)" in told.out
         assert f"{status} " in told.err and "ISLES-2022.zip" in told.err
         assert "Traceback" not in told.err and find_data("isles2022") is None
+
+    def test_the_licence_is_told_before_the_bytes_come_also_to_a_pipe(
+        self, offer, server, monkeypatch
+    ):
+        offer("mnist", BODY)
+        pipe, seen = io.BytesIO(), []
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(pipe))
+        server.cut, server.when_cut = HALF, lambda: seen.append(pipe.getvalue().decode())
+        assert main(["mnist"]) == 1
+        assert DATA_SETS["mnist"].licence in seen[0] and DATA_SETS["mnist"].checksum in seen[0]
 
     def test_no_server_at_all(self, offer, folder, capsys):
         offer("mnist", BODY, url="http://127.0.0.1:1/mnist.npz")

@@ -194,6 +194,7 @@ def test_the_midline_does_not_depend_on_the_scanners_gain():
     volume, brain, midline, _ = head((0.1, 0.1), (0, 0, 3))
     found, louder = (find_midline(gain * volume, brain, midline.spacing) for gain in (1, 16))
     assert apart(louder, found, brain) == pytest.approx((0, 0), abs=0.01)
+    assert find_midline(volume.astype(np.float32), brain, midline.spacing) == found
 
 
 @pytest.mark.parametrize(
@@ -264,6 +265,14 @@ def test_what_has_no_counterpart_in_the_brain_has_no_excess(brain, midline, last
     assert (excess[:, 10:12] != 0).all() and (excess[:, last - 11 : last - 9] != 0).all()
 
 
+def test_unless_told_otherwise_the_smoothing_and_the_reach_are_those_of_the_book(brain):
+    volume = np.random.default_rng(0).normal(size=brain.shape)
+    expected = mirror_excess(volume, brain, sigma=2)
+    np.testing.assert_array_equal(mirror_excess(volume, brain), expected)
+    expected = unexplained_brightness(volume, brain, sigma=3, reach=6)
+    np.testing.assert_array_equal(unexplained_brightness(volume, brain), expected)
+
+
 @pytest.mark.parametrize("show", [mirror_excess, unexplained_brightness])
 def test_smoothing_takes_noise_away(show, brain):
     volume = np.random.default_rng(0).normal(size=brain.shape)
@@ -322,6 +331,16 @@ def test_the_scale_does_not_depend_on_the_gain(gain):
     volume, brain = rng.normal(100, 10, (1, 60, 60)), np.ones((1, 60, 60), bool)
     relative = relative_to_mode(volume, brain)
     np.testing.assert_allclose(relative_to_mode(gain * volume, brain), relative, atol=0.02)
+
+
+def test_the_scale_needs_quartiles_that_differ_and_no_more():
+    brain = np.ones((1, 10, 100), bool)
+    dark = np.arange(1000).reshape(brain.shape) < 255  # more than a quarter, less than 26 %
+    relative = relative_to_mode(np.where(dark, 1.0, 2.0), brain)
+    assert np.abs(relative[~dark]).max() < 0.1 and relative[dark].max() < -0.4
+    bright = np.arange(1000).reshape(brain.shape) < 245  # less than a quarter, more than 24 %
+    with pytest.raises(ValueError, match="quartiles must differ, found 2 twice"):
+        relative_to_mode(np.where(bright, 3.0, 2.0), brain)
 
 
 def test_the_mode_is_0_and_twice_as_bright_is_1():
