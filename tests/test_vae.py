@@ -423,6 +423,16 @@ def test_the_networks_are_those_of_the_book(build, expected):
 
 
 @pytest.mark.parametrize("build", [build_dense_vae, build_conv_vae])
+def test_summaries_call_each_part_by_its_name(build):
+    vae = build()
+    assert (vae.encoder.name, vae.decoder.name) == ("encoder", "decoder")
+    assert (vae.encoder.inputs[0].name, vae.decoder.inputs[0].name) == ("images", "z")
+    assert vae.encoder.output_names == ["z_mean", "z_log_var"]
+    parameters = {"prior_logits", "prior_means", "prior_log_vars", "log_var"}
+    assert parameters <= {weight.name for weight in vae.weights}
+
+
+@pytest.mark.parametrize("build", [build_dense_vae, build_conv_vae])
 def test_what_is_asked_for_is_built(build):
     vae = build(3, input_shape=(8, 12), beta=2, likelihood="gaussian", components=4)
     assert (vae.beta, vae.likelihood, vae.components) == (2, "gaussian", 4)
