@@ -67,7 +67,7 @@ def test_without_mnist_small_digits_stand_in_and_say_so(monkeypatch):
     )
     with pytest.warns(UserWarning, match=message):
         digits = load_mnist((3, 5))
-    assert "scikit-learn" in digits.source
+    assert digits.source == "scikit-learn's 8 × 8 digits, enlarged"  # a caption's words
     assert set(digits.y_train) == set(digits.y_test) == {3, 5}
     with pytest.raises(FileNotFoundError, match="no network"):
         load_mnist(source="mnist")
