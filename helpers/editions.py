@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -152,7 +153,8 @@ def write(edition: str, folder: Path) -> Path:
         Which one.
     folder : Path
         Where to put it. What was written there before is replaced, and only that: a build kept
-        beside it stays.
+        beside it stays. Its pages have no buttons that open a notebook elsewhere: what lies at the
+        book's address is the book, with its solutions.
 
     Returns
     -------
@@ -176,6 +178,9 @@ def write(edition: str, folder: Path) -> Path:
             shutil.copytree(source, target, ignore=unwanted)
         else:
             shutil.copy2(source, target)
+    config = folder / "_config.yml"
+    settings = re.sub(r"(?m)^  url: \S+", '  url: ""', config.read_text(encoding="utf-8"))
+    config.write_text(settings, encoding="utf-8")
     for path in sorted((folder / "chapters").glob("*.ipynb")):
         nbformat.write(change(nbformat.read(path, 4)), path)
     return folder

@@ -63,7 +63,7 @@ def setup(app) -> dict[str, bool]:
     app.connect("config-inited", _no_dead_links)
     app.connect("html-page-context", _colab_opens_what_is_published, priority=900)
     app.connect("build-finished", _publish)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"parallel_read_safe": True}
 
 
 def _no_dead_links(app, config) -> None:

@@ -74,6 +74,7 @@ def one_page(built: Path, pages: list[str]) -> str:
             raise FileNotFoundError(
                 f"{path.as_posix()} is not built; build the book first, with `jupyter-book build .`"
             )
+    paths = [path.resolve() for path in paths]
     whole = BeautifulSoup('<html lang="en" data-theme="light"></html>', "html.parser")
     body = whole.new_tag("body")
     for path in paths:
@@ -109,8 +110,8 @@ def _rename_links(article: Tag, path: Path, paths: list[Path]) -> None:
         target, anchor = urldefrag(tag["href"])
         if urlsplit(target).scheme:
             continue
-        linked = (path.parent / target).resolve() if target else path.resolve()
-        if linked in [p.resolve() for p in paths]:
+        linked = (path.parent / target).resolve() if target else path
+        if linked in paths:
             tag["href"] = f"#{linked.stem}" + (f"--{anchor}" if anchor else "")
         else:
             del tag["href"]  # a file that is not in the PDF
@@ -154,7 +155,7 @@ def print_pdf(built: Path, target: Path) -> Path:
     >>> print_pdf(BUILT, Path("book.pdf"))  # doctest: +SKIP
     PosixPath('book.pdf')
     """
-    from playwright.sync_api import sync_playwright  # only the tests need it otherwise
+    from playwright.sync_api import sync_playwright  # a second to import, for this alone
 
     source = one_page(built, contents())
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
 from helpers.live import live_decoder, live_scatter, live_slices
+from helpers.pdf import contents
 from helpers.vae import build_dense_vae, keras
 
 BOOK = Path(__file__).parents[1]
 HTML = BOOK / "_build" / "html"
-TOC = yaml.safe_load((BOOK / "_toc.yml").read_text())
-PAGES = [TOC["root"]] + [page["file"] for part in TOC["parts"] for page in part["chapters"]]
+PAGES = contents()
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.split("/")[-1])
@@ -122,7 +121,7 @@ def test_the_mathematics_is_there_to_be_rendered(tab):
 
 
 def test_search_works_from_a_file(tab):
-    visit(tab, TOC["root"])
+    visit(tab, PAGES[0])
     tab.keyboard.press("Control+k")
     tab.keyboard.type("stroke")
     tab.keyboard.press("Enter")

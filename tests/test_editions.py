@@ -101,6 +101,17 @@ def test_an_edition_is_a_complete_book(tmp_path):
     assert first.read_text(encoding="utf-8").count("skip-execution") > 0
 
 
+def test_an_edition_does_not_lead_to_the_book_with_its_solutions(tmp_path, monkeypatch):
+    book = editions.write("student", tmp_path / "book")
+    config = (book / "_config.yml").read_text(encoding="utf-8")
+    published = config.replace('  url: ""', '  url: "https://github.com/someone/a-book"')
+    assert published != config
+    (book / "_config.yml").write_text(published, encoding="utf-8")
+    monkeypatch.setattr(editions, "BOOK", book)
+    folder = editions.write("student", tmp_path / "student")
+    assert (folder / "_config.yml").read_text(encoding="utf-8") == config
+
+
 def test_writing_again_leaves_no_chapter_behind_that_is_gone(tmp_path):
     editions.write("instructor", tmp_path)
     (tmp_path / "chapters" / "99_gone.ipynb").write_text("{}")

@@ -102,3 +102,11 @@ def test_the_printed_book_is_whole(tmp_path):
     outside = {link["/URI"] for link in links if "/URI" in link}
     assert outside and all(Path(url).parts[0] in ("http:", "https:", "mailto:") for url in outside)
     assert [path.name for path in (tmp_path / "pdf").iterdir()] == ["book.pdf"]
+
+
+@pytest.mark.skipif(not os.environ.get("BOOK_BUILT"), reason="the book is not built")
+def test_every_link_within_the_printed_book_arrives():
+    whole = BeautifulSoup(pdf.one_page(pdf.BUILT, pdf.contents()), "html.parser")
+    targets = {a["href"][1:] for a in whole.find_all("a", href=True) if a["href"][0] == "#"}
+    assert len(targets) > 100
+    assert targets <= {tag["id"] for tag in whole.find_all(id=True)}

@@ -1,5 +1,9 @@
 """Facts about the variational autoencoder; the same on TensorFlow, JAX and PyTorch."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -471,6 +475,19 @@ def test_many_images_are_encoded_as_each_alone(n):
     assert mean.shape == log_var.shape == (n, 2) and vae.decode(mean).shape == (n, 4)
     for i in range(0, n, 500):
         np.testing.assert_allclose(vae.encode(x[i : i + 1])[0][0], mean[i], atol=1e-6)
+
+
+@pytest.mark.parametrize(("set_already", "expected"), [(None, "3"), ("5", "5")])
+def test_tensorflow_takes_no_more_cores_than_joblib_gives(set_already, expected):
+    environment = {**os.environ, "OMP_NUM_THREADS": "3"}
+    environment.pop("TF_NUM_INTRAOP_THREADS", None)
+    if set_already:
+        environment["TF_NUM_INTRAOP_THREADS"] = set_already
+    code = "import os, helpers.vae; print(os.environ['TF_NUM_INTRAOP_THREADS'])"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert ran.stdout.split() == [expected], ran.stderr
 
 
 # --- training as the chapters do --------------------------------------------------------------
