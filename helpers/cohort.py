@@ -108,6 +108,8 @@ def load_patches(
 ) -> PatchSet:
     """Load scans, normalise each within its brain, and cut them into patches of brain.
 
+    What was cut is kept, by the content of the scan's files; see `helpers.cache`.
+
     Parameters
     ----------
     cases : sequence of Case
@@ -137,12 +139,18 @@ def load_patches(
     ...
     ValueError: cases must name at least one patient, found none
     """
-    cut = partial(_load_brain_patches, patch_size=patch_size, min_brain_fraction=min_brain_fraction)
-    return PatchSet.concatenate(map_cases(cut, cases))
+    settings = {"patch_size": patch_size, "min_brain_fraction": min_brain_fraction}
+    return PatchSet.concatenate(map_cases(partial(_kept, _cut_case, **settings), cases))
 
 
-def _load_brain_patches(case: Case, **settings) -> PatchSet:
+def _cut_case(case: Case, **settings) -> PatchSet:
     return brain_patches(load_case(case, spacing=SPACING), **settings)
+
+
+def _kept(compute: Callable[..., Result], case: Case, **settings) -> Result:
+    """Compute something of a scan once, and keep it by the content of the scan's files."""
+    content = file_hash(case.dwi, case.lesion)
+    return cached(compute, case, depends_on=(case.subject_id, content), **settings)
 
 
 def brain_patches(
@@ -248,8 +256,7 @@ def _attempt(function: Callable[[Case], Result], case: Case) -> Result | Excepti
 def load_descriptors(cases: Sequence[Case], *, client=None) -> Descriptors:
     """Describe the patches that `load_patches` cuts, each by quantiles of four maps.
 
-    A scan takes about a second, so what was computed is kept, by the content of its files; see
-    `helpers.cache`.
+    A scan takes about a second; what was computed is kept, as for `load_patches`.
 
     Parameters
     ----------
@@ -277,12 +284,7 @@ def load_descriptors(cases: Sequence[Case], *, client=None) -> Descriptors:
     ...
     ValueError: cases must name at least one patient, found none
     """
-    return Descriptors.concatenate(map_cases(_describe_kept, cases, client=client))
-
-
-def _describe_kept(case: Case) -> Descriptors:
-    content = file_hash(case.dwi, case.lesion)
-    return cached(_describe_case, case, depends_on=(case.subject_id, content))
+    return Descriptors.concatenate(map_cases(partial(_kept, _describe_case), cases, client=client))
 
 
 def _describe_case(case: Case) -> Descriptors:

@@ -111,7 +111,7 @@ def test_scans_without_a_mask_are_not_judged_on(shelf):
     assert find_real_cohorts() == [] and find_cohort(min_cases=1).synthetic
 
 
-def test_patches_keep_their_patient_and_their_lesion(tmp_path):
+def test_patches_keep_their_patient_and_their_lesion(tmp_path, kept):
     cases = write_scans(tmp_path, 3)
     patches = load_patches(cases)
     assert len(patches) == 3 * 3 * 4
@@ -127,7 +127,7 @@ def test_every_scan_is_brought_to_one_voxel_size(tmp_path, kept):
     assert load_descriptors([case]).locations.tolist() == load_patches([case]).locations.tolist()
 
 
-def test_patches_of_air_are_left_out(tmp_path):
+def test_patches_of_air_are_left_out(tmp_path, kept):
     (case,) = write_scans(tmp_path, 1)
     image = sitk.ReadImage(str(case.dwi))
     array = sitk.GetArrayFromImage(image)
@@ -141,7 +141,7 @@ def test_patches_of_air_are_left_out(tmp_path):
     assert set(load_patches([case], min_brain_fraction=5 / 28).locations[:, 2]) == {0, 28}
 
 
-def test_air_around_a_brain_does_not_change_its_intensities(tmp_path):
+def test_air_around_a_brain_does_not_change_its_intensities(tmp_path, kept):
     (case,) = write_scans(tmp_path, 1)
     scan = load_case(case)
     margins = ((0, 0), (28, 28), (28, 28))
@@ -151,7 +151,7 @@ def test_air_around_a_brain_does_not_change_its_intensities(tmp_path):
     np.testing.assert_array_equal(alone.patches, load_patches([case]).patches)
 
 
-def test_lesion_in_patches_that_are_left_out_is_counted(tmp_path):
+def test_lesion_in_patches_that_are_left_out_is_counted(tmp_path, kept):
     (case,) = write_scans(tmp_path, 1, size=(60, 56, 3))
     image = sitk.ReadImage(str(case.dwi))
     array = sitk.GetArrayFromImage(image)
@@ -168,7 +168,7 @@ def test_lesion_in_patches_that_are_left_out_is_counted(tmp_path):
     assert load_patches([case], min_brain_fraction=0.1).dropped_lesion_voxels == 0
 
 
-def test_patches_of_a_cohort_are_those_of_its_scans(tmp_path):
+def test_patches_of_a_cohort_are_those_of_its_scans(tmp_path, kept):
     cases = write_scans(tmp_path, 3)
     together = load_patches(cases, (20, 14), min_brain_fraction=0.5)
     alone = [
@@ -187,6 +187,24 @@ def test_patches_of_a_cohort_are_those_of_its_scans(tmp_path):
     assert together.dropped_brain_voxels == sum(p.dropped_brain_voxels for p in alone) > 0
 
 
+def test_patches_are_kept_by_settings_and_content(tmp_path, kept):
+    (case,) = write_scans(tmp_path, 1)
+    first = load_patches([case])
+    moved = replace(case, dwi=case.dwi.rename(tmp_path / "moved.nii.gz"))
+    np.testing.assert_array_equal(load_patches([moved]).patches, first.patches)
+    assert load_patches([moved]).dropped_lesion_voxels == first.dropped_lesion_voxels
+    assert len(list(kept.iterdir())) == 1
+    assert load_patches([moved], (14, 14)).patches.shape[1:] == (14, 14)
+    assert len(load_patches([moved], min_brain_fraction=0.0)) == 12
+    assert len(list(kept.iterdir())) == 3
+
+    image = sitk.ReadImage(str(moved.dwi))
+    turned = sitk.GetImageFromArray(sitk.GetArrayFromImage(image)[:, ::-1])
+    turned.CopyInformation(image)
+    sitk.WriteImage(turned, str(moved.dwi))
+    assert not np.allclose(load_patches([moved]).patches, first.patches)
+
+
 # -- descriptors of a cohort -----------------------------------------------------------------------
 
 
@@ -196,7 +214,8 @@ def test_descriptors_are_of_the_same_patches_in_the_same_order(tmp_path, kept):
         described, patches = load_descriptors(chosen), load_patches(chosen)
         for name in ("locations", "lesion_fraction", "brain_fraction", "subject_ids"):
             np.testing.assert_array_equal(getattr(described, name), getattr(patches, name))
-    assert len(list(kept.iterdir())) == 3  # the order is not what takes long
+    kinds = sorted(path.name.split("-")[0] for path in kept.iterdir())
+    assert kinds == ["_cut_case"] * 3 + ["_describe_case"] * 3  # the order is not what takes long
 
 
 def test_descriptors_are_kept_by_patient_and_content(tmp_path, kept):

@@ -17,8 +17,8 @@ import SimpleITK as sitk
 from test_cohort import write_scans
 
 from helpers import shards
-from helpers.cohort import load_patches
-from helpers.isles import Case, VolumeReadError, find_cases
+from helpers.cohort import SPACING, brain_patches
+from helpers.isles import Case, VolumeReadError, find_cases, load_case
 from helpers.patches import PatchSet
 from helpers.phantom import write_cohort
 from helpers.shards import find_shards, read_shard, write_shards
@@ -38,6 +38,12 @@ def written_at(folder):
     return {shard.name: (shard / "patches.npy").stat().st_mtime_ns for shard in find_shards(folder)}
 
 
+def cut(cases, patch_size=(28, 28), **settings):
+    """The same patches, without shards."""
+    scans = (load_case(case, spacing=SPACING) for case in cases)
+    return PatchSet.concatenate([brain_patches(scan, patch_size, **settings) for scan in scans])
+
+
 def assert_same_patches(left, right):
     for field in fields(PatchSet):
         np.testing.assert_array_equal(getattr(left, field.name), getattr(right, field.name))
@@ -47,7 +53,7 @@ def test_shards_hold_what_fits_into_memory_too(cases, tmp_path):
     folder = tmp_path / "not yet there" / "shards"
     written = write_shards(cases, folder)
     assert written == find_shards(folder)
-    assert_same_patches(PatchSet.concatenate(map(read_shard, written)), load_patches(cases))
+    assert_same_patches(PatchSet.concatenate(map(read_shard, written)), cut(cases))
 
 
 def test_a_shard_is_plain_numpy_files_that_are_mapped_and_not_read(cases, tmp_path):
@@ -66,7 +72,7 @@ def test_a_folder_without_shards_is_named(tmp_path):
 def test_scans_of_another_voxel_size_are_cut_as_load_patches_cuts_them(tmp_path):
     cases = write_scans(tmp_path / "scans", 1, size=(28, 28, 15), spacing=(2.0, 2.0, 1.0))
     (shard,) = write_shards(cases, tmp_path / "shards")
-    assert_same_patches(read_shard(shard), load_patches(cases))
+    assert_same_patches(read_shard(shard), cut(cases))
 
 
 def test_what_was_cut_is_kept_and_only_a_changed_scan_is_cut_anew(cases, tmp_path):
@@ -81,7 +87,7 @@ def test_what_was_cut_is_kept_and_only_a_changed_scan_is_cut_anew(cases, tmp_pat
     write_shards(cases, folder)
     third = written_at(folder)
     assert [name for name in third if third[name] != second[name]] == [cases[0].subject_id]
-    assert_same_patches(read_shard(folder / cases[0].subject_id), load_patches(cases[:1]))
+    assert_same_patches(read_shard(folder / cases[0].subject_id), cut(cases[:1]))
 
 
 def test_another_mask_cuts_anew(cases, tmp_path):
@@ -112,7 +118,7 @@ def test_who_is_second_keeps_the_same_shard_and_tells_of_another(
             shards._write_shard(tmp_path, settings, cases[0])
     else:
         shard = shards._write_shard(tmp_path, settings, cases[0])
-        assert_same_patches(read_shard(shard), load_patches(cases[:1]))
+        assert_same_patches(read_shard(shard), cut(cases[:1]))
         assert list(tmp_path.glob("*sub-*")) == [shard]  # nothing of the second is left
 
 
@@ -123,9 +129,7 @@ def test_other_settings_cut_everything_anew(cases, tmp_path, settings):
     first = written_at(folder)
     written = write_shards(cases, folder, **settings)
     assert not written_at(folder).items() & first.items()
-    assert_same_patches(
-        PatchSet.concatenate(map(read_shard, written)), load_patches(cases, **settings)
-    )
+    assert_same_patches(PatchSet.concatenate(map(read_shard, written)), cut(cases, **settings))
 
 
 def test_a_change_in_the_code_that_cuts_cuts_everything_anew(cases, tmp_path, monkeypatch):
