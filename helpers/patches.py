@@ -324,18 +324,18 @@ def _cut_across_slices(volume, size, cut) -> None:
 def _put_back(patches, cells, in_order, shape, size, fill) -> np.ndarray:
     """Copy patches, (n, h, w) or (n, 1, w), to their cells of a new volume."""
     height, width = size
-    counts = cells.max(axis=0, initial=0) + 1
+    counts = cells.max(axis=1, initial=0) + 1
     rows, columns = int(counts[1]) * height, int(counts[2]) * width
     volume = np.empty((shape[0], max(shape[1], rows), max(shape[2], columns)), patches.dtype)
     grid = _as_grid(_as_items(volume[:, :rows, :columns], width), height)
     items = _as_items(np.ascontiguousarray(patches), width)[:, :, 0]
-    if in_order and len(cells) == math.prod(grid.shape[:3]):  # all there are
+    if in_order and cells.shape[1] == math.prod(grid.shape[:3]):  # all there are
         volume[:, rows:] = fill
         volume[:, :, columns:] = fill
         grid[...] = items.reshape(*grid.shape[:3], *items.shape[1:])
     else:
         volume[...] = fill
-        grid[tuple(cells.T)] = items
+        grid[tuple(cells)] = items
     return volume if volume.shape == shape else volume[:, : shape[1], : shape[2]].copy()
 
 
@@ -380,23 +380,24 @@ def _mask_fraction(name, mask, volume, size, counts) -> tuple[np.ndarray, int]:
 
 
 def _grid_cells(locations, n_patches, size, counts) -> tuple[np.ndarray, bool]:
-    """Grid cell (slice, grid row, grid column) of each location, checked; are they in order?"""
+    """Grid slices, rows and columns (3, n) of the locations, checked; are they in order?"""
     if locations.shape != (n_patches, 3):
         raise ValueError(
             f"locations must have shape ({n_patches}, 3), one row a patch, found {locations.shape}"
         )
     if locations.dtype.kind not in "iu":
         raise TypeError(f"locations must be whole numbers, found {locations.dtype}")
-    cells, off_grid = np.divmod(locations.astype(np.int64), (1, *size))
-    for fault, rows in {
-        f"lie off the grid of {size[0]} × {size[1]} patches": off_grid.any(axis=1),
-        "lie outside the volume": ((cells < 0) | (cells >= counts)).any(axis=1),
+    # An axis at a time is several times faster than a location at a time.
+    along_axes = locations.T.astype(np.int64, order="C")
+    cells, off_grid = np.divmod(along_axes, np.reshape((1, *size), (3, 1)))
+    for fault, where in {
+        f"lie off the grid of {size[0]} × {size[1]} patches": off_grid != 0,
+        "lie outside the volume": (cells < 0) | (cells >= np.reshape(counts, (3, 1))),
     }.items():
-        if rows.any():
-            raise ValueError(
-                f"{rows.sum()} of the locations {fault}, first {locations[rows][0].tolist()}"
-            )
-    places = np.ravel_multi_index(cells.T, counts)
+        if where.any():
+            wrong = locations[where.any(axis=0)]
+            raise ValueError(f"{len(wrong)} of the locations {fault}, first {wrong[0].tolist()}")
+    places = np.ravel_multi_index(tuple(cells), counts)
     in_order = bool((np.diff(places) > 0).all())
     if not in_order:
         order = np.argsort(places, kind="stable")
