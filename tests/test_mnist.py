@@ -41,6 +41,16 @@ def test_the_chosen_digits_are_kept_in_order(archive):
     assert digits.y_train.dtype == np.int64
 
 
+def test_a_rehearsal_has_the_first_fifth_of_the_digits(archive, monkeypatch):
+    archive()
+    whole = load_mnist((3, 5))
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1")
+    part = load_mnist((3, 5))
+    for name in ("x_train", "y_train", "x_test", "y_test"):
+        n = len(getattr(whole, name)) // 5
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[:n])
+
+
 def test_an_archive_of_something_else_is_refused(archive):
     archive(x_train=np.zeros((10, 28, 28)))
     with pytest.raises(ValueError, match=r"mnist.npz: x_train has shape \(10, 28, 28\)"):
