@@ -89,15 +89,17 @@ def _package(name: str, locked: dict[str, str]) -> tuple[bool, str, str]:
 
 
 def _data() -> list[tuple[bool, str, str]]:
-    instead = {
-        "mnist.npz": "not here; it is downloaded, or small digits are used instead",
-        "isles2015": "not here; a synthetic cohort is used (python -m helpers.download isles2015)",
-        "isles2022": "not here; a synthetic cohort is used (python -m helpers.download isles2022)",
-        "phantom": "not simulated yet; that takes a minute, on first use",
+    real = "found; methods are judged on it\nif it has ten patients or more"
+    fetch = "not here; a synthetic cohort is used\npython -m helpers.download {} gets it"
+    told = {
+        "mnist.npz": ("found", "not here; it is downloaded, or small digits are used instead"),
+        "isles2015": (real, fetch.format("isles2015")),
+        "isles2022": (real, fetch.format("isles2022")),
+        "phantom": ("found", "not simulated yet; that takes a minute, on first use"),
     }
     return [
-        (True, f"data: {name}", "found" if find_data(name) else otherwise)
-        for name, otherwise in instead.items()
+        (True, f"data: {name}", found if find_data(name) else missing)
+        for name, (found, missing) in told.items()
     ]
 
 
@@ -105,6 +107,7 @@ def main() -> int:
     """Print the findings; return how many need mending."""
     findings = check()
     for good, name, found in findings:
+        found = found.replace("\n", "\n" + 23 * " ")
         print(f"{'ok ' if good else 'NO '} {name:18} {found}")
     to_mend = sum(not good for good, _, _ in findings)
     print("\nReady." if not to_mend else f"\n{to_mend} to mend, marked NO above.")

@@ -22,7 +22,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from helpers.plots import BLUE, COLOURS, MARKERS, RED, SEQUENTIAL
+from helpers.plots import BLUE, COLOURS, MARKERS, ORANGE, SEQUENTIAL
 
 _SCRIPT = Path(__file__).with_suffix(".js")
 _STYLE = Path(__file__).with_suffix(".css")
@@ -293,7 +293,7 @@ def live_slices(
             "patch": list(patch_size),
             "voxels": voxels.tolist(),
             "start": int(voxels.argmax()),
-            "colours": {"lesion": BLUE, "grid": RED},
+            "colours": {"lesion": BLUE, "grid": ORANGE},
         },
     )
 

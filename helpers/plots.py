@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 
 # Two colours that survive colour-blindness and grey print: lesion and digit 0, healthy and digit 1.
-BLUE, RED = "#0072B2", "#D55E00"
+BLUE, ORANGE = "#0072B2", "#D55E00"
 GREY = "#6B7280"
 # Further classes, where a figure has more than two.
-COLOURS = (BLUE, RED, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "^", "s", "D", "v", "P")
 SEQUENTIAL = "viridis"
 
@@ -105,7 +105,7 @@ def scatter_by_class(
     points : ndarray, shape (n, 2)
         Where the points lie.
     classes : ndarray of int, shape (n,)
-        Class of each point, counting from 0; class 0 is blue, class 1 red.
+        Class of each point, counting from 0; class 0 is blue, class 1 orange.
     names : sequence of str
         Name of each class, for the legend.
     axis_names : (str, str)
@@ -224,9 +224,9 @@ def show_slice(
         height, width = patch_size
         rows, columns = image.shape[0] // height, image.shape[1] // width
         for row in range(rows + 1):
-            ax.plot([-0.5, columns * width - 0.5], [row * height - 0.5] * 2, color=RED, lw=0.6)
+            ax.plot([-0.5, columns * width - 0.5], [row * height - 0.5] * 2, color=ORANGE, lw=0.6)
         for column in range(columns + 1):
-            ax.plot([column * width - 0.5] * 2, [-0.5, rows * height - 0.5], color=RED, lw=0.6)
+            ax.plot([column * width - 0.5] * 2, [-0.5, rows * height - 0.5], color=ORANGE, lw=0.6)
     ax.set(xticks=[], yticks=[], title=title)
     ax.spines[:].set_visible(False)
     return ax
@@ -289,7 +289,7 @@ def draw_architecture(pixels: int = 784, hidden_units: int = 256, latent_dim: in
         "mean": (5.4, 3.7, 1.5, f"mean\n$\\mu$  {latent_dim}", BLUE),
         "var": (5.4, 1.3, 1.5, f"log-variance\n$\\log\\sigma^2$  {latent_dim}", BLUE),
         "z": (8.2, 2.5, 1.5, f"latent\n$z$  {latent_dim}", GREY),
-        "g": (10.8, 2.5, 3.0, f"hidden\n{hidden_units}", RED),
+        "g": (10.8, 2.5, 3.0, f"hidden\n{hidden_units}", ORANGE),
         "y": (13.2, 2.5, 4.2, f"decoded\n$\\hat{{x}}$\n{pixels}", GREY),
     }
     widths = {"x": 1.1, "h": 1.3, "mean": 2.0, "var": 2.0, "z": 1.3, "g": 1.3, "y": 1.3}
@@ -313,7 +313,7 @@ def draw_architecture(pixels: int = 784, hidden_units: int = 256, latent_dim: in
     axis.text(8.2, 0.9, "noise $\\epsilon \\sim N(0, I)$", ha="center", va="center")
     _arrow(axis, (8.2, 1.15), (8.2, 1.75))
     axis.text(3.6, 4.85, "encoder $Q(z|x)$", ha="center", color=BLUE)
-    axis.text(11.4, 4.85, "decoder $P(x|z)$", ha="center", color=RED)
+    axis.text(11.4, 4.85, "decoder $P(x|z)$", ha="center", color=ORANGE)
     return figure
 
 
@@ -337,9 +337,9 @@ def draw_graphical_model() -> Figure:
         axis.text(2, y, text, ha="center", va="center", fontsize=12)
     axis.add_patch(Rectangle((0.5, 0.3), 3, 3.9, fill=False, ec=GREY))
     axis.text(3.4, 0.4, "$N$ images", ha="right", color=GREY)
-    _arrow(axis, (2, 2.95), (2, 1.65), color=RED)
+    _arrow(axis, (2, 2.95), (2, 1.65), color=ORANGE)
     _arrow(axis, (1.66, 1.5), (1.66, 3.1), color=BLUE, curve=-0.5, style="--")
-    axis.text(2.12, 2.3, "$P(x|z)$", color=RED, va="center")
+    axis.text(2.12, 2.3, "$P(x|z)$", color=ORANGE, va="center")
     axis.text(1.2, 2.3, "$Q(z|x)$", color=BLUE, ha="right", va="center", fontsize=8)
     return figure
 
@@ -372,8 +372,8 @@ def draw_concept_map() -> Figure:
         "clusters (7)": (3, 2, BLUE),
         "the other side\nof the brain (7)": (0, 1, GREY),
         "unexplained\nbrightness (7)": (1, 1, GREY),
-        "yardstick (6)": (2, 1, RED),
-        "a few labels (8)": (3, 1, RED),
+        "yardstick (6)": (2, 1, ORANGE),
+        "a few labels (8)": (3, 1, ORANGE),
         "your own scans (9)": (0, 0, GREY),
         "shards (9)": (1, 0, GREY),
         "a map of what\nis unusual (9)": (2, 0, BLUE),

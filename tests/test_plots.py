@@ -24,7 +24,7 @@ def test_lesion_and_healthy_differ_in_hue_lightness_and_marker():
         return np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722))
 
     assert (plots.COLOURS[0], plots.COLOURS[1]) == ("#0072B2", "#D55E00")
-    assert abs(lightness(plots.BLUE) - lightness(plots.RED)) > 0.03
+    assert abs(lightness(plots.BLUE) - lightness(plots.ORANGE)) > 0.03
     assert len(set(plots.MARKERS)) == len(plots.MARKERS)
 
 
