@@ -54,7 +54,7 @@ def check() -> list[tuple[bool, str, str]]:
 def _expected_minutes(cores: int) -> float:
     """Guess how long the book takes here, from how fast one core multiplies matrices.
 
-    Most of the book's time goes into networks that train side by side, up to one a core.
+    Most of the book's time goes into networks, of which many train side by side, one a core.
     """
     batch, weights = np.ones((100, 784), np.float32), np.ones((784, 256), np.float32)
     shortest = float("inf")

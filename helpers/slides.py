@@ -8,6 +8,7 @@ shows the speaker notes, and a browser prints them.
 from __future__ import annotations
 
 import base64
+import math
 import mimetypes
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from bs4 import BeautifulSoup, NavigableString, Tag
 
 BUILT = Path(__file__).resolve().parents[1] / "_build" / "html"
 CLOSING = "What you have seen"  # the title of the box that ends a chapter
-ROOM = 8  # sentences that fit on a slide; other things count for several
+ROOM = 8  # lines of text that fit on a slide; other things count for several
+LONGEST = 12  # rows of a table that fit; of a longer one the ends are shown
 
 
 def make_slides(built: Path, target: Path) -> list[Path]:
@@ -137,6 +139,9 @@ def _clean(chapter: Tag, page: Path) -> None:
         link.unwrap()
     for tag in chapter.select("[id]"):
         del tag["id"]
+    for table in chapter.select("table"):
+        del table["border"]
+        _shorten(table)
     for equation in chapter.select("div.math"):
         equation["tabindex"] = "0"  # a long one is scrolled on a small screen
     for image in chapter.select("img"):
@@ -148,6 +153,18 @@ def _clean(chapter: Tag, page: Path) -> None:
         width, height = (int.from_bytes(content[i : i + 4]) for i in (16, 20))
         if kind == "image/png" and width > 2 * height:
             image["class"] = "broad"
+
+
+def _shorten(table: Tag) -> None:
+    """Leave the first and the last rows of a long table."""
+    rows = table.select("tbody > tr")
+    if len(rows) > LONGEST:
+        half = LONGEST // 2 - 1
+        for row in rows[half:-half]:
+            row.decompose()
+        n_cells = len(rows[0].find_all(["th", "td"], recursive=False))
+        row = BeautifulSoup(f"<tr>{'<td>…</td>' * n_cells}</tr>", "html.parser")
+        rows[half - 1].insert_after(row)
 
 
 def _title_slide(chapter: Tag) -> Iterator[str]:
@@ -186,9 +203,17 @@ def _blocks(section: Tag) -> Iterator[str]:
     """The HTML of what a section has to show, in order."""
     paragraphs = section.find_all("p", recursive=False)
     keys = [sentence for paragraph in paragraphs for sentence in key_sentences(paragraph)]
+    quiz = any(map(_is_question, paragraphs))
     for child in section.find_all(True, recursive=False):
         classes = child.get("class") or []
-        if child.name == "p":
+        if _is_question(child):
+            yield str(child)
+        elif child.name == "details" and quiz:
+            answer = child.select_one(".sd-summary-text") or child.summary
+            yield f"<p>– {answer.decode_contents().strip()}</p>"
+        elif child.name == "p" and quiz:
+            continue
+        elif child.name == "p":
             found = key_sentences(child)
             if child is paragraphs[0] and not found:
                 found = sentences(child)[:1]
@@ -199,6 +224,11 @@ def _blocks(section: Tag) -> Iterator[str]:
             yield str(child)
         elif "exercise" in classes:
             yield f"<p>{child.select_one('.admonition-title').decode_contents()}</p>"
+        elif "warning" in classes:
+            child.select_one(".admonition-title").decompose()
+            yield from (
+                f"<p>{sentence}</p>" for p in child.select("p") for sentence in sentences(p)
+            )
         elif "admonition" in classes or child.name == "section":
             continue
         else:
@@ -211,14 +241,18 @@ def _blocks(section: Tag) -> Iterator[str]:
                 yield str(thing)
 
 
+def _is_question(block: Tag) -> bool:
+    return block.name == "p" and block.get_text().startswith("Question ")
+
+
 def _size(block: str) -> float:
-    """How many sentences a block takes the room of."""
+    """How many lines of text a block takes the room of."""
     if block.startswith("<figure"):
-        return 3
+        return 4
     if block.startswith("<div"):
         return 2 + block.count("\\\\")
     if block.startswith("<p"):
-        return 1
+        return math.ceil(len(BeautifulSoup(block, "html.parser").get_text()) / 95)
     if block.startswith("<pre"):
         return block.count("\n") / 2
     return 1 + block.count("<li") + block.count("<tr") / 2
@@ -280,7 +314,7 @@ body {{ margin: 0; font: clamp(16px, 2.3vmin + 0.4vw, 44px)/1.4 system-ui, sans-
   flex-direction: column; outline: none; }}
 .slide > .body {{ flex: 1; display: flex; flex-direction: column; justify-content: center; }}
 .slide > .body > * {{ margin: 0.35em 0; }}
-h1 {{ font-size: 2.2em; line-height: 1.15; margin: 12vh 0 0.4em; color: var(--accent); }}
+h1 {{ font-size: 2.2em; line-height: 1.15; margin: 4vh 0 0.4em; color: var(--accent); }}
 h2 {{ font-size: 1.45em; line-height: 1.2; margin: 0 0 0.4em; color: var(--accent); }}
 .question {{ font-size: 1.3em; font-weight: 600; margin: 0 0 1em; }}
 .small, figcaption, footer {{ font-size: 0.72em; color: var(--soft); }}
@@ -290,7 +324,8 @@ figure img {{ display: block; width: auto; max-width: 100%; height: auto; min-he
   max-height: 60vh; margin: 0 auto 0.6em; background: #fff; padding: 0.4em; }}
 .body:not(.columns) > figure img {{ height: 46vh; object-fit: contain; }}
 .body > figure:only-child img {{ height: 62vh; max-height: none; }}
-.body > figure img.broad.broad {{ width: min(100%, 60vw); height: auto; max-height: none; }}
+.body > figure img.broad.broad {{ width: min(100%, 80vw); height: auto; max-height: 42vh;
+  object-fit: contain; }}
 figcaption p {{ margin: 0; }}
 .pasted-text, .pasted-inline {{ font-weight: 700; }}
 pre {{ background: var(--panel); padding: 0.8em 1em; overflow-wrap: anywhere; white-space: pre-wrap;
@@ -302,7 +337,8 @@ th, td {{ text-align: left; vertical-align: top; padding: 0.25em 0.7em;
 .body > table:has(tr:nth-child(8)) {{ font-size: 0.6em; }}
 td p, th p, li p {{ margin: 0; }}
 div.math {{ overflow: auto hidden; }}
-.eqno {{ float: right; color: var(--soft); }}
+div.math:has(.eqno) {{ display: flex; flex-direction: row-reverse; align-items: center; }}
+.eqno {{ color: var(--soft); }}
 #notes {{ position: fixed; inset: auto 0 0 0; max-height: 55vh; overflow: auto; padding: 1em 7vw;
   font-size: 0.72em; background: var(--panel); border-top: 3px solid var(--accent); }}
 #notes h2 {{ font-size: 1.1em; margin: 0; }} #notes h3 {{ font-size: 1em; margin: 0.6em 0 0; }}
@@ -344,8 +380,9 @@ function current() {{
 document.addEventListener("keydown", event => {{
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "n" || event.key === "N") {{
+    // The arrows go on turning the slides; Tab leads into the notes.
     notes.hidden = !notes.hidden;
-    (notes.hidden ? slides[current()] : notes).focus({{preventScroll: true}});
+    slides[current()].focus({{preventScroll: true}});
   }} else if (event.key in steps && document.activeElement !== notes) {{
     event.preventDefault();
     const next = current() + steps[event.key];
