@@ -192,7 +192,7 @@ def _section_slides(chapter: Tag) -> Iterator[str]:
                 text, room = [], ROOM
             text.append(block)
             room -= size
-            if block.startswith(("<figure", "<pre", "<table")):
+            if block.startswith(("<figure", "<pre", "<table", "<blockquote")):
                 yield _slide(heading, text)
                 text, room = [], ROOM
         if text:
@@ -207,11 +207,8 @@ def _blocks(section: Tag) -> Iterator[str]:
     for child in section.find_all(True, recursive=False):
         classes = child.get("class") or []
         if _is_question(child):
-            yield str(child)
-        elif child.name == "details" and quiz:
-            answer = child.select_one(".sd-summary-text") or child.summary
-            yield f"<p>– {answer.decode_contents().strip()}</p>"
-        elif child.name == "p" and quiz:
+            yield f"<blockquote>{child}{_answers(child)}</blockquote>"
+        elif child.name in ("p", "details") and quiz:
             continue
         elif child.name == "p":
             found = key_sentences(child)
@@ -243,6 +240,16 @@ def _blocks(section: Tag) -> Iterator[str]:
 
 def _is_question(block: Tag) -> bool:
     return block.name == "p" and block.get_text().startswith("Question ")
+
+
+def _answers(question: Tag) -> str:
+    """The answers to choose from, and not which is right."""
+    answers = []
+    for sibling in question.find_next_siblings():
+        if sibling.name != "details":
+            break
+        answers.append(sibling.select_one(".sd-summary-text") or sibling.summary)
+    return f"<ul>{''.join(f'<li>{a.decode_contents().strip()}</li>' for a in answers)}</ul>"
 
 
 def _size(block: str) -> float:
@@ -336,6 +343,7 @@ th, td {{ text-align: left; vertical-align: top; padding: 0.25em 0.7em;
   border-bottom: 1px solid var(--panel); }}
 .body > table:has(tr:nth-child(8)) {{ font-size: 0.6em; }}
 td p, th p, li p {{ margin: 0; }}
+blockquote {{ margin: 0; }} blockquote li {{ margin: 0.6em 0; }}
 div.math {{ overflow: auto hidden; }}
 div.math:has(.eqno) {{ display: flex; flex-direction: row-reverse; align-items: center; }}
 .eqno {{ color: var(--soft); }}

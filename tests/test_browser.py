@@ -114,6 +114,20 @@ def test_a_page_is_no_wider_than_a_phone(tab, page):
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
+@pytest.mark.parametrize("page", [p for p in PAGES if p.split("/")[-1][:2].isdigit()])
+def test_no_slide_is_higher_than_the_screen(tab, page):
+    path = BOOK / "_build" / "slides" / f"{page.split('/')[-1]}.html"
+    if not path.exists():
+        missing(f"{path} is not made: run `python -m helpers.slides`")
+    for width, height in ((1280, 720), (1024, 768)):
+        tab.set_viewport_size({"width": width, "height": height})
+        tab.goto(path.as_uri())
+        tab.evaluate("window.MathJax && MathJax.startup.promise")
+        heights = tab.locator(".slide").evaluate_all("all => all.map(s => s.offsetHeight)")
+        assert len(heights) > 5
+        assert max(heights) <= height, [i + 1 for i, h in enumerate(heights) if h > height]
+
+
 def test_the_mathematics_is_there_to_be_rendered(tab):
     visit(tab, "chapters/02_from_autoencoder_to_vae")
     tab.wait_for_selector("mjx-container")

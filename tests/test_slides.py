@@ -67,10 +67,34 @@ Second.
 Third.
 Last.
 
+```{warning}
+Nobody should count on it.
+Not even you.
+```
+
+| row |
+|---|
+ROWS
+
+## Check yourself
+
+Decide first.
+
+**Question 1.** There are two.
+How many are left without one?
+
+```{dropdown} One.
+**Right.** Two without one.
+```
+
+```{dropdown} None.
+**Wrong.** Count again.
+```
+
 ```{exercise} Apply, 10 minutes: count
 Count them.
 ```
-"""
+""".replace("ROWS", "\n".join(f"| {n} |" for n in range(30)))
 GUIDE = """# For instructors
 
 ## Chapter 1: why count
@@ -86,7 +110,7 @@ Counting comes first.
 Not for the first chapter.
 """
 CONF = """extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx-mathjax-offline"]
-extensions += ["sphinx_exercise"]
+extensions += ["sphinx_exercise", "sphinx_design"]
 myst_enable_extensions = ["dollarmath"]
 html_theme = "basic"
 nb_execution_raise_on_error = True
@@ -162,8 +186,23 @@ def test_where_no_sentence_stands_out_a_slide_has_the_first_and_the_last(decks):
     assert "Second." not in text and "Third." not in text
 
 
+def test_a_question_has_a_slide_with_all_its_answers_and_none_is_given_away(decks):
+    text = body(decks[1], "Check yourself")
+    assert "Question 1. There are two. How many are left without one? One. None." in text
+    assert "Decide" not in text and "Right" not in text and "Wrong" not in text
+
+
+def test_a_warning_is_read_whole(decks):
+    assert "Nobody should count on it. Not even you." in body(decks[1], "It is")
+
+
+def test_of_a_long_table_the_ends_are_shown(decks):
+    cells = [cell.get_text() for cell in decks[1].select("td")]
+    assert cells == [*"01234", "…", *map(str, range(25, 30))]
+
+
 def test_an_exercise_is_named_and_not_given_away(decks):
-    text = body(decks[1], "It is")
+    text = body(decks[1], "Check yourself")
     assert "Apply, 10 minutes: count" in text and "Count them." not in text
 
 
