@@ -232,7 +232,7 @@
       }
       const fullest = Math.max(0, ...data.patches[z].map((patch) => patch[2]));
       said.textContent =
-        `Slice ${z} of 0 to ${last}\nLesion voxels: ${data.voxels[z]}\n` +
+        `Slice ${z} (0 to ${last})\nLesion voxels: ${data.voxels[z]}\n` +
         `Largest share of lesion in a patch: ${fullest.toFixed(2)}`;
     }
 

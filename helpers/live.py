@@ -360,9 +360,10 @@ def _bokeh_scatter(points, kind, names, axis_names):
         )
     # The script moves this ring to the point whose image is shown.
     ring = ColumnDataSource({"x": [], "y": []}, name="chosen")
-    plot.scatter(
-        "x", "y", source=ring, size=14, fill_color=None, line_color="#E69F00", line_width=3
-    )
+    for colour, width in (("black", 6), ("white", 2)):  # seen on any ground
+        plot.scatter(
+            "x", "y", source=ring, size=14, fill_color=None, line_color=colour, line_width=width
+        )
     plot.add_tools(
         HoverTool(tooltips=None, visible=False), TapTool(behavior="inspect", visible=False)
     )

@@ -28,7 +28,7 @@ plt.rcParams.update(
         "axes.titlesize": 9,
         "image.cmap": "gray",
         "image.interpolation": "nearest",
-        "legend.frameon": False,
+        "legend.edgecolor": "none",  # but a ground, where points lie beneath
     }
 )
 

@@ -290,7 +290,7 @@ def test_the_slices_follow_slider_keys_and_wheel(show):
     tab = show(live_slices(volume, lesion, locations, fraction, title="A scan"))
 
     def check(z):
-        assert said(tab).startswith(f"Slice {z} of 0 to 2\nLesion voxels: {16 * (z == 1)}\n")
+        assert said(tab).startswith(f"Slice {z} (0 to 2)\nLesion voxels: {16 * (z == 1)}\n")
         corner = pixels(tab, ".live-slice")[-1, 0]  # not in the grid, nor in the lesion
         assert corner == round(255 * volume[z, 0, 0])
 
