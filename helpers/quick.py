@@ -1,4 +1,4 @@
-"""A rehearsal of the book with a fifth of its patients and epochs: set ``VAE_BOOK_QUICK=1``.
+"""A rehearsal with a fifth of the digits, patients and epochs: set ``VAE_BOOK_QUICK=1``.
 
 Named in ``_config.yml`` as an extension of Sphinx, it also says on every page that the numbers of a
 rehearsal are not the book's.
