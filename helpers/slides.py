@@ -330,7 +330,7 @@ figure {{ margin: 0; min-width: 0; }}
 figure img {{ display: block; width: auto; max-width: 100%; height: auto; min-height: 0;
   max-height: 60vh; margin: 0 auto 0.6em; background: #fff; padding: 0.4em; }}
 .body:not(.columns) > figure img {{ height: 46vh; object-fit: contain; }}
-.body > figure:only-child img {{ height: 62vh; max-height: none; }}
+.body > figure:only-child img {{ height: 54vh; max-height: none; }}
 .body > figure img.broad.broad {{ width: min(100%, 80vw); height: auto; max-height: 42vh;
   object-fit: contain; }}
 figcaption p {{ margin: 0; }}
