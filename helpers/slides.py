@@ -355,6 +355,7 @@ div.math:has(.eqno) {{ display: flex; flex-direction: row-reverse; align-items: 
   .slide > .body.columns {{ display: grid; grid-template-columns: 2fr 3fr; column-gap: 4vw;
     align-content: center; align-items: center; }}
   .body.columns > figure {{ grid-column: 2; grid-row: 1 / span 9; }}
+  .body.columns > figure img {{ max-height: 50vh; }}
   .body.columns > :not(figure) {{ grid-column: 1; }}
 }}
 @media print {{
