@@ -248,8 +248,8 @@ def _answers(question: Tag) -> str:
     for sibling in question.find_next_siblings():
         if sibling.name != "details":
             break
-        answers.append(sibling.select_one(".sd-summary-text") or sibling.summary)
-    return f"<ul>{''.join(f'<li>{a.decode_contents().strip()}</li>' for a in answers)}</ul>"
+        answers.append(sibling.select_one(".sd-summary-text").decode_contents().strip())
+    return f"<ul>{''.join(f'<li>{answer}</li>' for answer in answers)}</ul>"
 
 
 def _size(block: str) -> float:
@@ -258,7 +258,7 @@ def _size(block: str) -> float:
         return 4
     if block.startswith("<div"):
         return 2 + block.count("\\\\")
-    if block.startswith("<p"):
+    if block.startswith("<p>"):
         return math.ceil(len(BeautifulSoup(block, "html.parser").get_text()) / 95)
     if block.startswith("<pre"):
         return block.count("\n") / 2
