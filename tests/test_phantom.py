@@ -292,6 +292,9 @@ def test_another_reader_sees_the_lesion_on_the_same_side(two_cases):
         assert mask.header.get_zooms() == (1.0, 1.0, 5.0)
         ras = np.asarray(mask.dataobj) > 0  # (x, y, z)
         np.testing.assert_array_equal(ras.T[:, ::-1, ::-1], scan.lesion)
+        # Whole numbers of no more bytes than they need.
+        assert nib.load(case.dwi).get_data_dtype() == np.int16
+        assert mask.get_data_dtype() == np.uint8
 
 
 def test_files_say_that_they_are_synthetic(two_cases):
@@ -303,11 +306,12 @@ def test_files_say_that_they_are_synthetic(two_cases):
     assert (manifest["seed"], manifest["n_cases"]) == (2015, 2)
 
 
-def test_second_call_touches_nothing(two_cases):
+def test_second_call_touches_nothing(two_cases, capsys):
     root, cases = two_cases
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     assert phantom.write_cohort(root, 2) == cases
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+    assert capsys.readouterr().err == ""
 
 
 def test_fewer_cases_are_the_first_ones(two_cases):
@@ -317,10 +321,14 @@ def test_fewer_cases_are_the_first_ones(two_cases):
     assert contents(root) == before
 
 
-def test_more_cases_extend_the_cohort(tmp_path, two_cases):
+def test_more_cases_extend_the_cohort_and_its_bar(tmp_path, two_cases, capsys):
     first = phantom.write_cohort(tmp_path, 1)
+    shown = capsys.readouterr().err
+    assert shown.startswith("\rSynthetic patients:   0%") and "0/1" in shown and "?scan/s" in shown
     written = {path: path.stat().st_mtime_ns for path in (first[0].dwi, first[0].lesion)}
     assert phantom.write_cohort(tmp_path, 2)[0] == first[0]
+    shown = capsys.readouterr().err
+    assert "0/2" not in shown and "1/2" in shown and "2/2" in shown
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert contents(tmp_path) == contents(two_cases[0])
 
@@ -378,7 +386,7 @@ def test_interrupted_while_simulating_it_resumes(tmp_path, two_cases, monkeypatc
 
 
 def test_another_seed_replaces_the_cohort(tmp_path, two_cases):
-    phantom.write_cohort(tmp_path, 2, seed=1)
+    phantom.write_cohort(tmp_path, 2, seed=0)
     other = contents(tmp_path)
     cases = phantom.write_cohort(tmp_path, 1, seed=2)
     assert cases == find_cases(tmp_path)

@@ -574,6 +574,25 @@ def test_the_prior_starts_where_the_codes_cluster_and_samples_follow_it():
         assert new[nearest == i].std(axis=0) == pytest.approx(spread, rel=0.2)
 
 
+def test_one_seed_gives_one_prior():
+    # There are no clusters, so where the mixture ends depends on where it starts.
+    codes = np.random.default_rng(0).random((60, 2), dtype=np.float32)
+
+    def centres(**seed):
+        vae = seeing_codes(5)
+        vae.initialise_prior(codes, **seed)
+        return array(vae.prior_means)
+
+    np.testing.assert_array_equal(centres(), centres(seed=0))
+    assert not np.array_equal(centres(seed=0), centres(seed=1))
+
+
+def test_a_component_around_equal_codes_is_narrow_but_no_point():
+    vae = seeing_codes(2)
+    vae.initialise_prior(np.repeat(np.float32([[0, 0], [5, 5]]), 20, axis=0))
+    np.testing.assert_allclose(np.exp(array(vae.prior_log_vars)), 1e-3, rtol=0.01)
+
+
 def test_samples_of_the_standard_prior_are_standard():
     new = seeing_codes(1).sample(5000, seed=0)
     np.testing.assert_allclose(new.mean(axis=0), 0, atol=0.05)
