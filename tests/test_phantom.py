@@ -292,6 +292,9 @@ def test_another_reader_sees_the_lesion_on_the_same_side(two_cases):
         assert mask.header.get_zooms() == (1.0, 1.0, 5.0)
         ras = np.asarray(mask.dataobj) > 0  # (x, y, z)
         np.testing.assert_array_equal(ras.T[:, ::-1, ::-1], scan.lesion)
+        # The middle of the grid is where the scanner's axes meet.
+        middle = mask.affine @ [*(np.array(mask.shape) - 1) / 2, 1]
+        np.testing.assert_allclose(middle, [0, 0, 0, 1], atol=1e-3)
         # Whole numbers of no more bytes than they need.
         assert nib.load(case.dwi).get_data_dtype() == np.int16
         assert mask.get_data_dtype() == np.uint8

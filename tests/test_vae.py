@@ -17,6 +17,7 @@ from helpers.vae import (
     build_conv_vae,
     build_dense_vae,
     fit_and_encode,
+    fit_dense_vae,
     fit_vae,
     keras,
     kl_divergence,
@@ -493,12 +494,15 @@ def test_tensorflow_takes_no_more_cores_than_joblib_gives(set_already, expected)
 # --- training as the chapters do --------------------------------------------------------------
 
 
-def test_fitting_takes_the_epochs_and_batches_it_says(stripes):
+def test_fitting_takes_the_epochs_and_batches_it_says(stripes, capsys):
     vae = build_dense_vae(2, input_shape=(8, 8), hidden_units=8)
     history = fit_vae(vae, stripes[:450])
     assert {len(values) for values in history.values()} == {8}
     assert set(history) == {"loss", "reconstruction_loss", "kl_loss"}
     assert int(vae.optimizer.iterations) == 8 * 3  # batches of 200
+    if keras.backend.backend() == "tensorflow":  # training too short to be worth compiling
+        assert vae.steps_per_execution == 3 and not vae.jit_compile
+    assert capsys.readouterr().out == ""
     schedule = vae.optimizer.get_config()["learning_rate"]["config"]
     assert schedule["initial_learning_rate"] == pytest.approx(2e-3)
     assert float(array(vae.optimizer.learning_rate)) == pytest.approx(0, abs=1e-6)
@@ -509,6 +513,39 @@ def test_fitting_takes_the_epochs_and_batches_it_says(stripes):
     vae.compile()
     held_out = vae.evaluate(stripes[:50], verbose=0, return_dict=True)["kl_loss"]
     assert history["val_kl_loss"][-1] == pytest.approx(held_out, rel=1e-4)
+
+
+class Tens(keras.utils.PyDataset):
+    """The images in batches of ten; it notes which it was asked for."""
+
+    def __init__(self, images):
+        super().__init__()
+        self.images, self.asked = images, []
+
+    def __len__(self):
+        return len(self.images) // 10
+
+    def __getitem__(self, i):
+        self.asked.append(i)
+        return (self.images[10 * i : 10 * i + 10],)
+
+
+def test_a_data_set_is_taken_in_its_own_batches_and_order(stripes):
+    vae, data = build_dense_vae(2, input_shape=(8, 8), hidden_units=8), Tens(stripes[:60])
+    assert len(fit_vae(vae, data, epochs=2)["loss"]) == 2
+    assert data.asked[-12:] == 2 * [0, 1, 2, 3, 4, 5]
+    assert int(vae.optimizer.iterations) == 12
+    assert float(array(vae.optimizer.learning_rate)) == pytest.approx(0, abs=1e-6)
+    assert vae.steps_per_execution == 1  # there may be no room for an epoch
+
+
+def test_a_dense_vae_is_built_and_fitted_in_one_call(stripes):
+    train, held_out = stripes[:450], stripes[450:]
+    keras.utils.set_random_seed(0)
+    vae = build_dense_vae(5, input_shape=(8, 8))
+    expected = fit_vae(vae, train, validation=held_out)
+    vae, history = fit_dense_vae(train, held_out)
+    assert history == expected and vae.prior_means.shape == (1, 5)
 
 
 def test_fitting_and_encoding_are_three_steps_in_one(stripes):
@@ -692,3 +729,12 @@ def test_a_mixture_prior_wants_epochs_and_more_than_one_component():
         fit_vae(build_dense_vae(2, components=2, **build), x, epochs=2)
     with pytest.raises(ValueError, match=r"^a prior .* N\(0, I\); there is nothing to initialise$"):
         build_dense_vae(2, **build).initialise_prior(x)
+    with pytest.raises(ValueError, match=r"^a mixture prior needs an array .* a data set$"):
+        fit_vae(build_dense_vae(2, components=2, **build), Tens(x), epochs=3)
+
+
+def test_a_rehearsal_leaves_a_mixture_prior_its_three_epochs(monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1")
+    x = np.random.default_rng(0).random((30, 6), dtype=np.float32)
+    vae = build_dense_vae(2, input_shape=(6,), hidden_units=4, components=2)
+    assert {len(values) for values in fit_vae(vae, x, epochs=10).values()} == {3}
