@@ -1,17 +1,19 @@
 """The built-in cohort: as hard as two real scans say, and written once, whole or not at all."""
 
 import json
+import threading
 from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from joblib import parallel_config
 from scipy import ndimage
 from scipy.stats import rankdata
 
 from helpers import phantom
-from helpers.isles import find_cases, load_case
+from helpers.isles import Scan, find_cases, load_case
 
 # Of two real ISLES 2022 scans; healthy = brain outside the lesion, in units of its median.
 BANDS = {
@@ -303,9 +305,10 @@ def test_another_reader_sees_the_lesion_on_the_same_side(two_cases):
 def test_files_say_that_they_are_synthetic(two_cases):
     root, cases = two_cases
     for path in (cases[0].dwi, cases[0].lesion):
-        assert b"synthetic" in nib.load(path).header["descrip"].item()
-    manifest = json.loads((root / "manifest.json").read_text())
-    assert "Synthetic" in manifest["description"]
+        assert nib.load(path).header["descrip"].item() == b"synthetic, not a patient"
+    written = (root / "manifest.json").read_text()
+    manifest = json.loads(written)
+    assert manifest["description"].startswith("Synthetic scans") and written.count("\n") == 6
     assert (manifest["seed"], manifest["n_cases"]) == (2015, 2)
 
 
@@ -386,6 +389,24 @@ def test_interrupted_while_simulating_it_resumes(tmp_path, two_cases, monkeypatc
     assert [case.subject_id for case in find_cases(tmp_path)] == ["sub-phantom0001"]
     phantom.write_cohort(tmp_path, 2)
     assert contents(tmp_path) == contents(two_cases[0])
+
+
+@pytest.mark.parametrize(("n_cases", "cores", "expected"), [(7, 3, 1), (8, 3, 2), (8, None, 1)])
+def test_every_four_patients_are_worth_another_process(
+    tmp_path, monkeypatch, n_cases, cores, expected
+):
+    workers, together = set(), threading.Barrier(expected)
+
+    def tiny(seed):
+        together.wait(timeout=30)
+        workers.add(threading.get_ident())
+        return Scan("sub-phantom", *np.ones((3, 2, 2, 2)), phantom.SPACING)
+
+    monkeypatch.setattr(phantom, "simulate_case", tiny)
+    monkeypatch.setattr(phantom.os, "cpu_count", lambda: cores)
+    with parallel_config(backend="threading"):  # threads can be counted from here
+        assert len(phantom.write_cohort(tmp_path, n_cases)) == n_cases
+    assert len(workers) == expected
 
 
 def test_another_seed_replaces_the_cohort(tmp_path, two_cases):
