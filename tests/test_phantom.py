@@ -430,9 +430,10 @@ def test_another_version_replaces_the_cohort(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("manifest", [None, "", "{", "[]", '{"seed": 2015}'])
 def test_scans_without_a_good_manifest_are_not_trusted(tmp_path, two_cases, manifest):
-    stale = tmp_path / "rawdata/sub-phantom0002/ses-0001/sub-phantom0002_ses-0001_dwi.nii.gz"
-    stale.parent.mkdir(parents=True)
-    stale.write_bytes(b"who knows")
+    for kind, ending in (("rawdata", "dwi"), ("derivatives", "msk")):
+        folder = tmp_path / kind / "sub-phantom0002/ses-0001"
+        folder.mkdir(parents=True)
+        (folder / f"sub-phantom0002_ses-0001_{ending}.nii.gz").write_bytes(b"who knows")
     if manifest is not None:
         (tmp_path / "manifest.json").write_text(manifest)
     phantom.write_cohort(tmp_path, 2)
