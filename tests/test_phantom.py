@@ -236,8 +236,10 @@ def test_one_version_of_the_simulation_makes_one_patient_of_a_seed(seed):
     numbers = [number for dwi in kinds for number in (len(dwi), dwi.mean(), dwi.std())]
     numbers += ndimage.center_of_mass(scan.lesion)
     assert phantom.VERSION == 1 and scan.subject_id == "sub-phantom"
-    # A last bit that another processor rounds differently may move a voxel across an edge.
-    assert numbers == pytest.approx(OF_VERSION_1[seed], rel=2e-3)
+    # A last bit that another processor rounds differently may move a voxel across an edge: that
+    # counts in a lesion of a thousand voxels, and not in a brain.
+    assert numbers[:3] == pytest.approx(OF_VERSION_1[seed][:3], rel=5e-5)
+    assert numbers[3:] == pytest.approx(OF_VERSION_1[seed][3:], rel=2e-3)
 
 
 def test_a_seed_sequence_is_not_used_up():
@@ -409,8 +411,9 @@ def test_every_four_patients_are_worth_another_process(
     assert len(workers) == expected
 
 
-def test_another_seed_replaces_the_cohort(tmp_path, two_cases):
+def test_another_seed_replaces_the_cohort(tmp_path, two_cases, capsys):
     phantom.write_cohort(tmp_path, 2, seed=0)
+    assert "1/2" in capsys.readouterr().err  # the bar moves with each patient
     other = contents(tmp_path)
     cases = phantom.write_cohort(tmp_path, 1, seed=2)
     assert cases == find_cases(tmp_path)

@@ -736,6 +736,7 @@ def test_a_mixture_prior_wants_epochs_and_more_than_one_component():
 
 def test_a_rehearsal_leaves_a_mixture_prior_its_three_epochs(monkeypatch):
     monkeypatch.setenv("VAE_BOOK_QUICK", "1")
-    x = np.random.default_rng(0).random((30, 6), dtype=np.float32)
+    x = np.random.default_rng(0).random((40, 6), dtype=np.float32)
     vae = build_dense_vae(2, input_shape=(6,), hidden_units=4, components=2)
     assert {len(values) for values in fit_vae(vae, x, epochs=10).values()} == {3}
+    assert int(vae.optimizer.iterations) == 3  # each of all images at once
