@@ -459,6 +459,7 @@ def test_dropout_is_for_training_only():
     decoder = dropped_out(keras.Input((2,)), 6)
     decoder = keras.Model(decoder.inputs, decoder.outputs[0])
     vae = VAE(encoder, decoder, likelihood="gaussian")
+    assert (vae.beta, vae.components) == (1, 1)
     vae.sampling.call = lambda inputs: 0 * inputs[0] + 1  # no noise, and the same code for all
     x = np.ones((1, 6), np.float32)
     once, again = (vae(x, training=True) for _ in range(2))
@@ -501,7 +502,7 @@ def test_fitting_takes_the_epochs_and_batches_it_says(stripes, capsys):
     assert set(history) == {"loss", "reconstruction_loss", "kl_loss"}
     assert int(vae.optimizer.iterations) == 8 * 3  # batches of 200
     if keras.backend.backend() == "tensorflow":  # training too short to be worth compiling
-        assert vae.steps_per_execution == 3 and not vae.jit_compile
+        assert (vae.steps_per_execution, vae.jit_compile) == (3, False)
     assert capsys.readouterr().out == ""
     schedule = vae.optimizer.get_config()["learning_rate"]["config"]
     assert schedule["initial_learning_rate"] == pytest.approx(2e-3)
@@ -612,6 +613,15 @@ def test_the_prior_starts_where_the_codes_cluster_and_samples_follow_it():
         assert new[nearest == i].std(axis=0) == pytest.approx(spread, rel=0.2)
 
 
+def test_equal_components_are_as_good_as_one():
+    vae = seeing_codes(3)
+    vae.compile()
+    x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    kl = array(kl_divergence(*vae.encode(x))).mean()
+    assert vae.evaluate(x, verbose=0, return_dict=True)["kl_loss"] == pytest.approx(kl, rel=1e-4)
+    np.testing.assert_allclose(vae.belonging(x), np.full((50, 3), 1 / 3), rtol=1e-5)
+
+
 def test_one_seed_gives_one_prior():
     # There are no clusters, so where the mixture ends depends on where it starts.
     codes = np.random.default_rng(0).random((60, 2), dtype=np.float32)
@@ -629,6 +639,8 @@ def test_a_component_around_equal_codes_is_narrow_but_no_point():
     vae = seeing_codes(2)
     vae.initialise_prior(np.repeat(np.float32([[0, 0], [5, 5]]), 20, axis=0))
     np.testing.assert_allclose(np.exp(array(vae.prior_log_vars)), 1e-3, rtol=0.01)
+    new = vae.sample(100, seed=0)
+    assert np.minimum(np.abs(new), np.abs(new - 5)).max() < 0.2
 
 
 def test_samples_of_the_standard_prior_are_standard():
@@ -740,3 +752,4 @@ def test_a_rehearsal_leaves_a_mixture_prior_its_three_epochs(monkeypatch):
     vae = build_dense_vae(2, input_shape=(6,), hidden_units=4, components=2)
     assert {len(values) for values in fit_vae(vae, x, epochs=10).values()} == {3}
     assert int(vae.optimizer.iterations) == 3  # each of all images at once
+    assert vae.prior_means.trainable and vae.prior_logits.trainable and vae.prior_log_vars.trainable
