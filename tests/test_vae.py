@@ -435,6 +435,8 @@ def test_summaries_call_each_part_by_its_name(build):
     assert vae.encoder.output_names == ["z_mean", "z_log_var"]
     parameters = {"prior_logits", "prior_means", "prior_log_vars", "log_var"}
     assert parameters <= {weight.name for weight in vae.weights}
+    networks = vae.encoder.count_params() + vae.decoder.count_params()
+    assert vae.count_params() == networks + 1 + 2 + 2 + 1  # before it has seen an image
 
 
 @pytest.mark.parametrize("build", [build_dense_vae, build_conv_vae])
