@@ -301,7 +301,8 @@ def patient_folds(
     subject_ids : ndarray of str, shape (n,)
         The patient of each patch.
     n_folds : int
-        How many folds; each patient is held out in exactly one.
+        How many folds; each patient is held out in exactly one. In a rehearsal (`helpers.quick`)
+        there are two.
     seed : int
         Seed of the division.
 
@@ -316,7 +317,7 @@ def patient_folds(
     >>> [test.tolist() for train, test in folds]
     [[2, 3], [0, 1]]
     """
-    splitter = GroupKFold(n_folds, shuffle=True, random_state=seed)
+    splitter = GroupKFold(fewer(n_folds, at_least=2), shuffle=True, random_state=seed)
     return list(splitter.split(subject_ids, groups=subject_ids))
 
 

@@ -1,4 +1,4 @@
-"""A rehearsal with a fifth of the digits, patients and epochs: set ``VAE_BOOK_QUICK=1``.
+"""A rehearsal with a tenth of the digits, patients and epochs: set ``VAE_BOOK_QUICK=1``.
 
 Named in ``_config.yml`` as an extension of Sphinx, it also says on every page that the numbers of a
 rehearsal are not the book's.
@@ -36,7 +36,7 @@ def is_quick() -> bool:
 
 
 def fewer(n: int, at_least: int = 1) -> int:
-    """Return a fifth of n in a rehearsal, and n otherwise.
+    """Return a tenth of n in a rehearsal, and n otherwise.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def fewer(n: int, at_least: int = 1) -> int:
     >>> import unittest.mock
     >>> with unittest.mock.patch.dict(os.environ, VAE_BOOK_QUICK="1"):
     ...     fewer(30), fewer(30, at_least=10)
-    (6, 10)
+    (3, 10)
     """
-    return min(n, max(at_least, n // 5)) if is_quick() else n
+    return min(n, max(at_least, n // 10)) if is_quick() else n
 
 
 def setup(app) -> dict[str, bool]:

@@ -311,6 +311,11 @@ def test_a_bar_says_how_far_it_is_and_leaves_nothing_on_the_page(tmp_path, capsy
     assert shown.endswith("\r")
 
 
+def test_a_rehearsal_has_two_folds(monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1")
+    assert [len(test) for _, test in patient_folds(np.array(list("aabbccdd")))] == [4, 4]
+
+
 @given(
     st.lists(st.sampled_from("abcdefgh"), min_size=3, max_size=60).filter(
         lambda ids: len(set(ids)) > 2

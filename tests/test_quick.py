@@ -24,8 +24,8 @@ def test_unasked_nothing_is_less(full):
     assert [quick.fewer(n, at_least=3) for n in (1, 30, 100)] == [1, 30, 100]
 
 
-def test_a_rehearsal_takes_a_fifth_but_enough_and_never_more(rehearsal):
-    assert [quick.fewer(n) for n in (100, 34, 4, 1)] == [20, 6, 1, 1]
+def test_a_rehearsal_takes_a_tenth_but_enough_and_never_more(rehearsal):
+    assert [quick.fewer(n) for n in (100, 34, 4, 1)] == [10, 3, 1, 1]
     assert quick.fewer(30, at_least=10) == 10
     assert quick.fewer(5, at_least=10) == 5
 
@@ -67,4 +67,4 @@ def test_a_result_of_a_rehearsal_is_not_taken_for_the_book_s(tmp_path, monkeypat
 
     assert cache.cached(epochs) == 30
     monkeypatch.setenv("VAE_BOOK_QUICK", "1")
-    assert cache.cached(epochs) == 6
+    assert cache.cached(epochs) == 3
