@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,7 @@ def check() -> list[tuple[bool, str, str]]:
     findings = [_python()]
     locked = _locked_versions()
     findings += [_package(name, locked) for name in _NEEDED.split()]
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    findings.append((True, "Keras backend", backend))
+    findings.append(_backend())
     memory = psutil.virtual_memory().total / 2**30
     findings.append(
         (memory >= 4, "memory", f"{memory:.0f} GiB" + ("" if memory >= 4 else "; 4 are needed"))
@@ -86,6 +86,15 @@ def _package(name: str, locked: dict[str, str]) -> tuple[bool, str, str]:
     if found == wanted:
         return True, name, found
     return False, name, f"{found}, the book was made with {wanted}; pip install -r requirements.txt"
+
+
+def _backend() -> tuple[bool, str, str]:
+    name = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if name not in ("tensorflow", "jax", "torch"):
+        return False, "Keras backend", f"{name}; set KERAS_BACKEND to tensorflow, jax or torch"
+    if find_spec(name) is None:
+        return False, "Keras backend", f"{name} is not installed\npip install {name}"
+    return True, "Keras backend", name
 
 
 def _data() -> list[tuple[bool, str, str]]:

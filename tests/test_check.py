@@ -3,6 +3,8 @@
 import sys
 from importlib.metadata import PackageNotFoundError
 
+import pytest
+
 from helpers import check
 
 
@@ -33,6 +35,28 @@ def test_a_missing_and_a_wrong_package_are_counted(monkeypatch, capsys):
     assert findings()["keras"][1].startswith("0.0, the book was made with")
     assert check.main() == 2
     assert "2 to mend" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("theano", "theano; set KERAS_BACKEND to tensorflow, jax or torch"),
+        ("torch", "torch is not installed\npip install torch"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_named_with_the_cure(name, told, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", name)
+    monkeypatch.setattr(check, "find_spec", lambda name: None)
+    assert findings()["Keras backend"] == (False, told)
+
+
+def test_data_that_is_missing_is_told_in_two_lines_with_the_command_whole(monkeypatch, capsys):
+    monkeypatch.setattr(check, "find_data", lambda name: None)
+    assert check.main() == 0  # nothing has to be fetched
+    lines = capsys.readouterr().out.splitlines()
+    first = next(i for i, line in enumerate(lines) if "data: isles2022" in line)
+    assert lines[first].endswith("not here; a synthetic cohort is used")
+    assert lines[first + 1].strip() == "python -m helpers.download isles2022 gets it"
 
 
 def test_more_cores_promise_fewer_minutes(monkeypatch):
