@@ -1,12 +1,32 @@
 """What several test files share."""
 
+import os
+import shutil
+
 import distributed
 import pytest
 from hypothesis import settings
+from playwright.sync_api import sync_playwright
 
 # No test asserts a time: a busy machine is no failure, not even by hypothesis' own deadline.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+def missing(reason):
+    """Skip, or fail where the book is said to be built."""
+    (pytest.fail if os.environ.get("BOOK_BUILT") else pytest.skip)(reason)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        missing("no browser found: install Debian's `chromium` (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

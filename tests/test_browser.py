@@ -1,13 +1,11 @@
 """What a reader's browser makes of the built book, with the network refused."""
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
+from conftest import missing
 
 from helpers.live import live_decoder, live_scatter, live_slices
 from helpers.pdf import contents
@@ -19,22 +17,6 @@ PAGES = contents()
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.split("/")[-1])
-
-
-def missing(reason):
-    """Skip, or fail where the book is said to be built."""
-    (pytest.fail if os.environ.get("BOOK_BUILT") else pytest.skip)(reason)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        missing("no browser found: install Debian's `chromium` (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
