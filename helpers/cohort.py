@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -53,7 +54,12 @@ def find_real_cohorts() -> list[Cohort]:
     Returns
     -------
     list of Cohort
-        ISLES 2015 and ISLES 2022, as far as they are there.
+        ISLES 2015 and ISLES 2022, as far as they are there and have lesion masks.
+
+    Raises
+    ------
+    FileNotFoundError
+        A folder is there but holds no scan, or a mask without its scan.
 
     Examples
     --------
@@ -63,8 +69,22 @@ def find_real_cohorts() -> list[Cohort]:
     cohorts = []
     for folder, name in (("isles2015", "ISLES 2015"), ("isles2022", "ISLES 2022")):
         if root := find_data(folder):
-            cases = [case for case in find_cases(root) if case.lesion is not None]
-            if cases:
+            try:
+                found = find_cases(root)
+            except FileNotFoundError as error:
+                error.add_note(
+                    f"Fetch it again, python -m helpers.download {folder}, or take the folder "
+                    "away: then other patients are used."
+                )
+                raise
+            cases = [case for case in found if case.lesion is not None]
+            if not cases:
+                warnings.warn(
+                    f"{root} is not used: {len(found)} scans were found, and no lesion mask "
+                    "(…_msk… or VSD.….OT.…)",
+                    stacklevel=2,
+                )
+            else:
                 cohorts.append(Cohort(name, cases, synthetic=False))
     return sorted(cohorts, key=lambda cohort: -len(cohort.cases))
 

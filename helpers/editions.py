@@ -3,19 +3,22 @@
 Each exercise of a chapter has a code cell tagged ``solution`` and, after it, one tagged ``check``.
 The students' edition has an empty function in the place of each solution; the instructors' edition
 shows the solutions unfolded. ``python -m helpers.editions student`` writes and builds the first in
-``_build/student``, ``instructor`` the second in ``_build/instructor``.
+``_build/student``, ``instructor`` the second in ``_build/instructor``; with ``--no-build`` it only
+writes the notebooks, which takes a second.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from copy import deepcopy
+from itertools import count
 from pathlib import Path
 
 import nbformat
@@ -35,7 +38,8 @@ def stub(solution: str) -> str:
     Parameters
     ----------
     solution : str
-        Python source: imports, and functions with docstrings.
+        Python source: imports, and functions with docstrings, below a line ``# Solution``, which
+        is what Jupyter shows of a folded cell.
 
     Returns
     -------
@@ -54,6 +58,7 @@ def stub(solution: str) -> str:
         "Twice x."
         ...
     """
+    solution = solution.removeprefix("# Solution\n")
     lines = solution.splitlines()
     for node in reversed(ast.parse(solution).body):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -91,7 +96,7 @@ def student(notebook: NotebookNode) -> NotebookNode:
     >>> [cell.source for cell in student(new_notebook(cells=[start, solution, end])).cells]
     ['def double(x):\\n    "Twice x."\\n    ...']
     """
-    notebook = deepcopy(notebook)
+    notebook = _without_outputs(notebook)
     cells, in_solution = [], False
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
@@ -129,7 +134,7 @@ def instructor(notebook: NotebookNode) -> NotebookNode:
     ```{solution-start} ex-double
     ```
     """
-    notebook = deepcopy(notebook)
+    notebook = _without_outputs(notebook)
     for cell in notebook.cells:
         if "{solution-start}" in cell.source:
             cell.source = cell.source.replace("\n:class: dropdown", "")
@@ -153,8 +158,9 @@ def write(edition: str, folder: Path) -> Path:
         Which one.
     folder : Path
         Where to put it. What was written there before is replaced, and only that: a build kept
-        beside it stays. Its pages have no buttons that open a notebook elsewhere: what lies at the
-        book's address is the book, with its solutions.
+        beside it stays, and a notebook that somebody has worked in is moved to a folder ``kept-1``
+        (or the next number that is free). Its pages have no buttons that open a notebook
+        elsewhere: what lies at the book's address is the book, with its solutions.
 
     Returns
     -------
@@ -169,6 +175,7 @@ def write(edition: str, folder: Path) -> Path:
     ['_config.yml', '_static', '_templates', '_toc.yml']
     """
     change = EDITIONS[edition]
+    before = {path.name: path.read_bytes() for path in (folder / "chapters").glob("*.ipynb")}
     for part in PARTS:
         source, target = BOOK / part, folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -183,15 +190,43 @@ def write(edition: str, folder: Path) -> Path:
     config.write_text(settings, encoding="utf-8")
     for path in sorted((folder / "chapters").glob("*.ipynb")):
         nbformat.write(change(nbformat.read(path, 4)), path)
+    _keep_work(before, folder)
     return folder
+
+
+def _without_outputs(notebook: NotebookNode) -> NotebookNode:
+    """Copy a notebook; who has worked in it may have saved what it printed."""
+    notebook = deepcopy(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def _keep_work(before: dict[str, bytes], folder: Path) -> None:
+    def sources(notebook: bytes) -> list[str]:
+        return ["".join(cell["source"]) for cell in json.loads(notebook).get("cells", [])]
+
+    for name, notebook in before.items():
+        path = folder / "chapters" / name
+        if not path.exists() or sources(notebook) != sources(path.read_bytes()):
+            numbered = (folder / f"kept-{n}" / name for n in count(1))
+            kept = next(path for path in numbered if not path.exists())
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_bytes(notebook)
+            print(f"{path} said something else; it is kept as {kept}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write an edition into ``_build``, build it, and return jupyter-book's exit status."""
     parser = argparse.ArgumentParser(prog="python -m helpers.editions", description=__doc__)
     parser.add_argument("edition", choices=EDITIONS)
-    edition = parser.parse_args(arguments).edition
-    folder = write(edition, BOOK / "_build" / edition)
+    parser.add_argument("--no-build", action="store_true", help="write the notebooks only")
+    chosen = parser.parse_args(arguments)
+    folder = write(chosen.edition, BOOK / "_build" / chosen.edition)
+    if chosen.no_build:
+        print(f"Written: {folder / 'chapters'}")
+        return 0
     return subprocess.run(["jupyter-book", "build", folder]).returncode
 
 

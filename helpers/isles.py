@@ -180,8 +180,8 @@ def find_cases(root: str | Path) -> list[Case]:
             files[subject_id] = path
     if orphans := sorted(masks.keys() - scans.keys(), key=_natural):
         raise FileNotFoundError(
-            f"{masks[orphans[0]]}: expected a diffusion-weighted scan for each lesion mask, "
-            f"found none for {', '.join(orphans)}"
+            f"{masks[orphans[0]]}: expected a diffusion-weighted scan (…_dwi…) for each lesion "
+            f"mask, found none for {', '.join(orphans)}"
         )
     if not scans:
         raise FileNotFoundError(

@@ -242,7 +242,10 @@
     }
 
     slider.addEventListener("input", draw);
-    onArrows(canvas, (arrow) => step(arrow ? arrow[0] + arrow[1] : data.start - slider.value));
+    // The slider would do this by itself, were it not for JupyterLab, which takes the keys first.
+    for (const element of [canvas, slider]) {
+      onArrows(element, (arrow) => step(arrow ? arrow[0] + arrow[1] : data.start - slider.value));
+    }
     canvas.addEventListener("wheel", (event) => {
       if (document.activeElement !== canvas) return; // the page is being scrolled past it
       event.preventDefault();

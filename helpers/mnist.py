@@ -135,7 +135,10 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         with path.open("rb") as file, np.load(file) as archive:
             arrays = {key: archive[key] for key in _KEYS}
     except Exception as error:  # a damaged zip raises many kinds
-        raise ValueError(f"{path} is not a readable MNIST archive: {error}") from error
+        raise ValueError(
+            f"{path} is not a readable MNIST archive; fetch it again: "
+            "python -m helpers.download mnist"
+        ) from error
     for key, shape in expected.items():
         if arrays[key].shape != shape:
             raise ValueError(f"{path}: {key} has shape {arrays[key].shape}, expected {shape}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from joblib import Parallel
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from helpers.quick import is_quick
 

@@ -106,9 +106,21 @@ def test_the_largest_real_cohort_is_used_if_it_is_large_enough(shelf):
     assert find_cohort(min_cases=5).synthetic
 
 
-def test_scans_without_a_mask_are_not_judged_on(shelf):
+def test_scans_without_a_mask_are_not_judged_on_and_it_is_said(shelf):
     write_scans(shelf / "isles2022", 4, masks=False)
-    assert find_real_cohorts() == [] and find_cohort(min_cases=1).synthetic
+    with pytest.warns(UserWarning, match="isles2022 is not used: 4 scans .* no lesion mask"):
+        assert find_real_cohorts() == []
+    with pytest.warns(UserWarning, match="isles2022 is not used"):
+        assert find_cohort(min_cases=1).synthetic
+
+
+def test_a_data_set_that_is_empty_is_named_with_the_cure(shelf):
+    (shelf / "isles2022").mkdir()
+    with pytest.raises(FileNotFoundError, match="isles2022: expected ISLES scans") as error:
+        find_cohort()
+    assert (
+        "python -m helpers.download isles2022, or take the folder away" in error.value.__notes__[0]
+    )
 
 
 def test_patches_keep_their_patient_and_their_lesion(tmp_path, kept):

@@ -77,7 +77,7 @@ def test_a_teacher_sees_every_solution_at_once(path):
     starts = [cell.source for cell in taught.cells if "{solution-start}" in cell.source]
     assert len(starts) == len(tagged(taught, "solution")) > 0
     assert not any("dropdown" in start for start in starts)
-    assert not any("jupyter" in cell.metadata for cell in taught.cells)
+    assert not any("jupyter" in cell.metadata for cell in tagged(taught, "solution"))
     assert [cell.source for cell in tagged(taught, "solution")] == [
         cell.source for cell in tagged(book, "solution")
     ]
@@ -125,3 +125,44 @@ def test_an_edition_that_is_not_there_is_refused(capsys):
     with pytest.raises(SystemExit):
         editions.main(["pocket"])
     assert "invalid choice: 'pocket'" in capsys.readouterr().err
+
+
+def test_writing_again_keeps_what_a_student_has_written(tmp_path, capsys):
+    chapters = editions.write("student", tmp_path) / "chapters"
+    mine = sorted(chapters.glob("*.ipynb"))[0]
+    for answer in ("first", "second"):
+        notebook = nbformat.read(mine, 4)
+        tagged(notebook, "stub")[0].source = answer
+        nbformat.write(notebook, mine)
+        editions.write("student", tmp_path)
+        assert answer not in [cell.source for cell in nbformat.read(mine, 4).cells]
+    kept = sorted(tmp_path.glob("kept-*/*"))
+    assert [path.relative_to(tmp_path).parts for path in kept] == [
+        ("kept-1", mine.name),
+        ("kept-2", mine.name),
+    ]
+    told = capsys.readouterr().out
+    for path, answer in zip(kept, ("first", "second"), strict=True):
+        assert tagged(nbformat.read(path, 4), "stub")[0].source == answer
+        assert f"{mine} said something else; it is kept as {path}" in told
+
+
+@each_chapter
+def test_what_a_teacher_s_notebook_printed_is_not_handed_out(path):
+    notebook = nbformat.read(path, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [nbformat.v4.new_output("stream", text="Right: 0.9")]
+            cell.execution_count = 7
+    for change in editions.EDITIONS.values():
+        for cell in change(notebook).cells:
+            assert not cell.get("outputs") and not cell.get("execution_count")
+
+
+def test_notebooks_alone_are_written_at_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(editions.subprocess, "run", lambda *_, **__: pytest.fail("built"))
+    written = []
+    monkeypatch.setattr(editions, "write", lambda *where: written.append(where) or tmp_path)
+    assert editions.main(["student", "--no-build"]) == 0
+    assert written == [("student", editions.BOOK / "_build" / "student")]
+    assert str(tmp_path / "chapters") in capsys.readouterr().out
