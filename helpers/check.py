@@ -1,4 +1,7 @@
-"""Is this computer ready for the book? ``python -m helpers.check`` says so in words."""
+"""Is this computer ready for the book? ``python -m helpers.check`` says so in words.
+
+What this file imports at its top comes with Python, so that it can say which packages are missing.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,16 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-import psutil
-from threadpoolctl import threadpool_limits
-
 from helpers.data import find_data
+from helpers.quick import is_quick
 
 _LOCK = Path(__file__).resolve().parents[1] / "requirements.txt"
 # Measured: the book on a machine of two cores, and a layer's matrix product on one of them.
 _BOOK_MINUTES, _PRODUCT_SECONDS = 9.4, 4.2e-4
+_ABSENT = "not installed"
 _NEEDED = (
-    "jupyter-book keras tensorflow numpy scipy scikit-learn matplotlib SimpleITK nibabel nilearn"
+    "jupyter-book jupyterlab jupyterlab-myst bokeh keras tensorflow numpy scipy scikit-learn "
+    "matplotlib SimpleITK nibabel nilearn distributed psutil threadpoolctl"
 )
 
 
@@ -41,14 +43,21 @@ def check() -> list[tuple[bool, str, str]]:
     locked = _locked_versions()
     findings += [_package(name, locked) for name in _NEEDED.split()]
     findings.append(_backend())
-    memory = psutil.virtual_memory().total / 2**30
-    findings.append(
-        (memory >= 4, "memory", f"{memory:.0f} GiB" + ("" if memory >= 4 else "; 4 are needed"))
-    )
-    cores = os.cpu_count() or 1
-    findings.append((True, "processor cores", str(cores)))
-    findings.append((True, "minutes for book", f"about {_expected_minutes(cores):.0f}"))
-    return findings + _data()
+    findings.append(_rehearsal())
+    if any(found.startswith(_ABSENT) for _, _, found in findings):
+        return findings  # the rest takes packages
+    return [*findings, *_machine(), *_data()]
+
+
+def _machine() -> list[tuple[bool, str, str]]:
+    import psutil
+
+    memory, cores = psutil.virtual_memory().total / 2**30, os.cpu_count() or 1
+    return [
+        (memory >= 4, "memory", f"{memory:.0f} GiB" + ("" if memory >= 4 else "; 4 are needed")),
+        (True, "processor cores", str(cores)),
+        (True, "minutes for book", f"about {_expected_minutes(cores):.0f}"),
+    ]
 
 
 def _expected_minutes(cores: int) -> float:
@@ -56,6 +65,9 @@ def _expected_minutes(cores: int) -> float:
 
     Most of the book's time goes into networks, of which many train side by side, one a core.
     """
+    import numpy as np
+    from threadpoolctl import threadpool_limits
+
     batch, weights = np.ones((100, 784), np.float32), np.ones((784, 256), np.float32)
     shortest = float("inf")
     with threadpool_limits(1):
@@ -82,7 +94,7 @@ def _package(name: str, locked: dict[str, str]) -> tuple[bool, str, str]:
     try:
         found = version(name)
     except PackageNotFoundError:
-        found = "not installed"
+        found = _ABSENT
     if found == wanted:
         return True, name, found
     return False, name, f"{found}, the book was made with {wanted}; pip install -r requirements.txt"
@@ -97,19 +109,64 @@ def _backend() -> tuple[bool, str, str]:
     return True, "Keras backend", name
 
 
+def _rehearsal() -> tuple[bool, str, str]:
+    try:
+        quick = is_quick()
+    except ValueError as error:
+        return False, "rehearsal", str(error)
+    return True, "rehearsal", "yes; unset VAE_BOOK_QUICK for the book's numbers" if quick else "no"
+
+
 def _data() -> list[tuple[bool, str, str]]:
-    real = "found; methods are judged on it\nif it has ten patients or more"
-    fetch = "not here; a synthetic cohort is used\npython -m helpers.download {} gets it"
-    told = {
-        "mnist.npz": ("found", "not here; it is downloaded, or small digits are used instead"),
-        "isles2015": (real, fetch.format("isles2015")),
-        "isles2022": (real, fetch.format("isles2022")),
-        "phantom": ("found", "not simulated yet; that takes a minute, on first use"),
-    }
+    try:
+        found = {
+            name: find_data(name) for name in ("mnist.npz", "isles2015", "isles2022", "phantom")
+        }
+    except NotADirectoryError as error:
+        return [(False, "data folder", str(error).replace("; ", "\n"))]
+    shared = os.environ.get("VAE_BOOK_DATA")
+    folders = f"{shared} (VAE_BOOK_DATA)\nthen " if shared else ""
     return [
-        (True, f"data: {name}", found if find_data(name) else missing)
-        for name, (found, missing) in told.items()
+        (True, "data folder", f"{folders}data/"),
+        _digits(found["mnist.npz"]),
+        _scans("isles2015", found["isles2015"]),
+        _scans("isles2022", found["isles2022"]),
+        (
+            True,
+            "data: phantom",
+            "found" if found["phantom"] else "not simulated yet; that takes a minute, on first use",
+        ),
     ]
+
+
+def _digits(path: Path | None) -> tuple[bool, str, str]:
+    name, digits = "data: mnist.npz", "not here; it is downloaded, or small digits are used instead"
+    if path is not None:
+        from helpers.mnist import load_mnist
+
+        try:
+            load_mnist()
+            digits = "found"
+        except ValueError as error:
+            return False, name, str(error).replace("; ", "\n")
+    return True, name, digits
+
+
+def _scans(folder: str, path: Path | None) -> tuple[bool, str, str]:
+    name, fetch = f"data: {folder}", f"python -m helpers.download {folder}"
+    if path is None:
+        return True, name, f"not here; a synthetic cohort is used\n{fetch} gets it"
+    from helpers.isles import find_cases
+
+    try:
+        cases = find_cases(path)
+    except OSError as error:
+        return False, name, f"{error}\n{fetch} fetches it again"
+    n_masks = sum(case.lesion is not None for case in cases)
+    use = (
+        "methods are judged on them" if n_masks >= 10 else "shown; to judge methods, ten are needed"
+    )
+    return n_masks > 0, name, f"scans: {len(cases)}, with a lesion mask: {n_masks}\n{use}"
 
 
 def main() -> int:

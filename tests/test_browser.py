@@ -277,7 +277,12 @@ def test_the_slices_follow_slider_keys_and_wheel(show):
         assert corner == round(255 * volume[z, 0, 0])
 
     check(1)
-    tab.get_by_label("Slice", exact=True).fill("2")
+    slider = tab.get_by_label("Slice", exact=True)
+    slider.fill("2")
+    check(2)
+    slider.press("ArrowLeft")
+    check(1)
+    slider.press("ArrowUp")
     check(2)
     scan = tab.locator(".live-slice")
     scan.press("ArrowDown")

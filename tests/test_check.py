@@ -1,11 +1,14 @@
 """The set-up check sees what is wrong."""
 
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
 from helpers import check
+from helpers.phantom import write_cohort
 
 
 def findings():
@@ -57,6 +60,75 @@ def test_data_that_is_missing_is_told_in_two_lines_with_the_command_whole(monkey
     first = next(i for i, line in enumerate(lines) if "data: isles2022" in line)
     assert lines[first].endswith("not here; a synthetic cohort is used")
     assert lines[first + 1].strip() == "python -m helpers.download isles2022 gets it"
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A data folder of a class."""
+    monkeypatch.setenv("VAE_BOOK_DATA", str(tmp_path))
+    return tmp_path
+
+
+def test_it_is_said_where_data_are_looked_for(shelf):
+    good, told = findings()["data folder"]
+    assert good and told.startswith(f"{shelf} (VAE_BOOK_DATA)\nthen ")
+
+
+def test_a_folder_that_is_not_there_is_named(shelf, monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_DATA", str(shelf / "nowhere"))
+    good, told = findings()["data folder"]
+    assert not good and "nowhere', which is not a folder\nset it to" in told
+
+
+def test_data_that_cannot_be_used_are_to_mend(shelf):
+    (shelf / "mnist.npz").write_text("Error 404: not found")
+    (shelf / "isles2022").mkdir()
+    told = findings()
+    assert told["data: mnist.npz"] == (
+        False,
+        f"{shelf / 'mnist.npz'} is not a readable MNIST archive\n"
+        "fetch it again: python -m helpers.download mnist",
+    )
+    good, words = told["data: isles2022"]
+    assert not good and words.endswith(
+        "found 0 other volumes\npython -m helpers.download isles2022 fetches it again"
+    )
+
+
+def test_scans_are_counted(shelf):
+    write_cohort(shelf / "isles2022", 1)
+    assert findings()["data: isles2022"] == (
+        True,
+        "scans: 1, with a lesion mask: 1\nshown; to judge methods, ten are needed",
+    )
+    next(shelf.rglob("*_msk.nii.gz")).unlink()
+    good, told = findings()["data: isles2022"]
+    assert not good and told.startswith("scans: 1, with a lesion mask: 0")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", (True, "no")),
+        ("1", (True, "yes; unset VAE_BOOK_QUICK for the book's numbers")),
+        ("yes", (False, "VAE_BOOK_QUICK must be 0 or 1, found 'yes'")),
+    ],
+)
+def test_a_rehearsal_is_not_forgotten(monkeypatch, value, expected):
+    monkeypatch.setenv("VAE_BOOK_QUICK", value)
+    assert findings()["rehearsal"] == expected
+
+
+def test_it_runs_where_no_package_is_installed():
+    # -S and -E leave out all that was installed.
+    run = subprocess.run(
+        [sys.executable, "-S", "-E", "-m", "helpers.check"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert "NO  numpy" in run.stdout and "not installed, the book was made with" in run.stdout
+    assert "to mend, marked NO above." in run.stdout and not run.stderr
 
 
 def test_more_cores_promise_fewer_minutes(monkeypatch):
