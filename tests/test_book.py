@@ -76,7 +76,9 @@ def test_there_are_chapters_and_figures_to_check():
 @each_notebook
 def test_no_outputs_are_stored(path):
     for cell in cells(path, "code"):
-        assert not cell.outputs and cell.execution_count is None
+        assert not cell.outputs and cell.execution_count is None, (
+            f"{path.name} holds outputs; in JupyterLab: Edit, Clear Outputs of All Cells, and save"
+        )
 
 
 @each_notebook
