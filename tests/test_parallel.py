@@ -4,12 +4,20 @@ import os
 
 import pytest
 from joblib import delayed
+from joblib.externals.loky import get_reusable_executor
 
 from helpers.parallel import in_parallel
 
 
 def fail(number):
     raise ValueError(f"{number} is one too many")
+
+
+@pytest.fixture(autouse=True)
+def own_processes():
+    """Processes that are kept would stop some tests later, and their warning would be an error."""
+    yield
+    get_reusable_executor().shutdown(wait=True)
 
 
 @pytest.fixture(params=["book", "rehearsal"])
