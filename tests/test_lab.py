@@ -62,10 +62,11 @@ def lab(tmp_path_factory):
 @pytest.fixture
 def open_notebook(chromium, lab):
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(120_000)  # a busy machine is no failure
     tab = context.new_page()
 
     def open_notebook(path):
-        tab.goto(f"{lab}/tree/{path.name}?reset", timeout=60_000)
+        tab.goto(f"{lab}/tree/{path.name}?reset")
         n_cells = len(nbformat.read(path, 4).cells)
         tab.wait_for_function(
             f"document.querySelectorAll('.jp-Notebook .jp-Cell').length == {n_cells}"
@@ -123,10 +124,10 @@ def test_an_exercise_is_solved_with_the_keyboard(open_notebook):
         tab.keyboard.press("ArrowUp")
 
     answer("def two_cluster_accuracy(labels, clusters):\n    return np.mean(labels == clusters)")
-    said.filter(has_text="should stay").wait_for(timeout=120_000)
+    said.filter(has_text="should stay").wait_for()
     answer(
         "def two_cluster_accuracy(labels, clusters):\n"
         "    share = np.mean(labels == clusters)\n"
         "    return max(share, 1 - share)"
     )
-    said.filter(has_text="Right: ").wait_for(timeout=120_000)
+    said.filter(has_text="Right: ").wait_for()
