@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -53,6 +54,7 @@ def lab(tmp_path_factory):
                 with socket.socket() as door:
                     if door.connect_ex(("127.0.0.1", port)) == 0:
                         break
+                time.sleep(0.2)
             yield f"http://127.0.0.1:{port}/lab"
         finally:
             server.terminate()
