@@ -124,10 +124,12 @@ def _data() -> list[tuple[bool, str, str]]:
         }
     except NotADirectoryError as error:
         return [(False, "data folder", str(error).replace("; ", "\n"))]
-    shared = os.environ.get("VAE_BOOK_DATA")
-    folders = f"{shared} (VAE_BOOK_DATA)\nthen " if shared else ""
+    folders = ["data/"]
+    if shared := os.environ.get("VAE_BOOK_DATA"):
+        end = "/".join(Path(shared).resolve().parts[-2:])  # a page need not tell it whole
+        folders.insert(0, f"…/{end} (VAE_BOOK_DATA)")
     return [
-        (True, "data folder", f"{folders}data/"),
+        (True, "data folder", "\nthen ".join(folders)),
         _digits(found["mnist.npz"]),
         _scans("isles2015", found["isles2015"]),
         _scans("isles2022", found["isles2022"]),

@@ -341,6 +341,9 @@ def _bokeh_scatter(points, kind, names, axis_names):
         y_axis_label=axis_names[1],
         sizing_mode="stretch_width",
         height=400,
+        background_fill_color=None,  # in the dark, no line of white is left over at the rim
+        border_fill_color=None,
+        outline_line_color=None,
     )
     # As in `plots.scatter_by_class`: a rare class is drawn last and larger.
     for index in sorted(range(len(names)), key=lambda i: -np.sum(kind == i)):

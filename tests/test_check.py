@@ -71,7 +71,7 @@ def shelf(tmp_path, monkeypatch):
 
 def test_it_is_said_where_data_are_looked_for(shelf):
     good, told = findings()["data folder"]
-    assert good and told.startswith(f"{shelf} (VAE_BOOK_DATA)\nthen ")
+    assert good and told == f"…/{shelf.parent.name}/{shelf.name} (VAE_BOOK_DATA)\nthen data/"
 
 
 def test_a_folder_that_is_not_there_is_named(shelf, monkeypatch):
