@@ -175,7 +175,7 @@ def write(edition: str, folder: Path) -> Path:
     ['_config.yml', '_static', '_templates', '_toc.yml']
     """
     change = EDITIONS[edition]
-    before = {path.name: path.read_bytes() for path in (folder / "chapters").glob("*.ipynb")}
+    _keep_work(folder, change)
     for part in PARTS:
         source, target = BOOK / part, folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,6 @@ def write(edition: str, folder: Path) -> Path:
     config.write_text(settings, encoding="utf-8")
     for path in sorted((folder / "chapters").glob("*.ipynb")):
         nbformat.write(change(nbformat.read(path, 4)), path)
-    _keep_work(before, folder)
     return folder
 
 
@@ -203,17 +202,19 @@ def _without_outputs(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def _keep_work(before: dict[str, bytes], folder: Path) -> None:
-    def sources(notebook: bytes) -> list[str]:
-        return ["".join(cell["source"]) for cell in json.loads(notebook).get("cells", [])]
-
-    for name, notebook in before.items():
-        path = folder / "chapters" / name
-        if not path.exists() or sources(notebook) != sources(path.read_bytes()):
-            numbered = (folder / f"kept-{n}" / name for n in count(1))
+def _keep_work(folder: Path, change: Callable[[NotebookNode], NotebookNode]) -> None:
+    for path in sorted((folder / "chapters").glob("*.ipynb")):
+        found = [
+            "".join(cell["source"])
+            for cell in json.loads(path.read_text(encoding="utf-8")).get("cells", [])
+        ]
+        chapter = BOOK / "chapters" / path.name
+        new = change(nbformat.read(chapter, 4)).cells if chapter.exists() else []
+        if found != [cell.source for cell in new]:
+            numbered = (folder / f"kept-{n}" / path.name for n in count(1))
             kept = next(path for path in numbered if not path.exists())
             kept.parent.mkdir(exist_ok=True)
-            kept.write_bytes(notebook)
+            path.rename(kept)
             print(f"{path} said something else; it is kept as {kept}")
 
 

@@ -370,7 +370,9 @@ def _bokeh_scatter(points, kind, names, axis_names):
     plot.add_tools(
         HoverTool(tooltips=None, visible=False), TapTool(behavior="inspect", visible=False)
     )
-    plot.add_layout(plot.legend[0], "above")
+    legend = plot.legend[0]
+    legend.items = sorted(legend.items, key=lambda item: names.index(item.label.value))
+    plot.add_layout(legend, "above")
     plot.legend.orientation = "horizontal"
     plot.legend.click_policy = "hide"
     plot.toolbar.logo = None
