@@ -165,9 +165,11 @@ def _scans(folder: str, path: Path | None) -> tuple[bool, str, str]:
     except OSError as error:
         return False, name, f"{error}\n{fetch} fetches it again"
     n_masks = sum(case.lesion is not None for case in cases)
-    use = (
-        "methods are judged on them" if n_masks >= 10 else "shown; to judge methods, ten are needed"
-    )
+    use = "not used: no file is named as a mask (…_msk… or VSD.….OT.…)"
+    if n_masks:
+        use = "shown; to judge methods, ten are needed"
+    if n_masks >= 10:
+        use = "methods are judged on them"
     return n_masks > 0, name, f"scans: {len(cases)}, with a lesion mask: {n_masks}\n{use}"
 
 

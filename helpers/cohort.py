@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from sklearn.model_selection import GroupKFold
 from tqdm.auto import tqdm
 
@@ -18,6 +18,7 @@ from helpers.data import data_folder, find_data
 from helpers.descriptors import Descriptors, describe
 from helpers.intensity import normalize_intensity
 from helpers.isles import Case, Scan, find_cases, load_case
+from helpers.parallel import in_parallel
 from helpers.patches import PatchSet, extract_patches
 from helpers.phantom import write_cohort
 from helpers.quick import fewer, is_quick
@@ -247,11 +248,11 @@ def map_cases(
         raise ValueError("cases must name at least one patient, found none")
     attempt = partial(_attempt, function)
     if client is None:
-        outcomes = Parallel(n_jobs=-1, return_as="generator")(delayed(attempt)(c) for c in cases)
+        outcomes = in_parallel((delayed(attempt)(case) for case in cases), unit="scan")
     else:
         futures = client.map(attempt, cases, pure=False)
-        outcomes = (future.exception() or future.result() for future in futures)
-    outcomes = list(tqdm(outcomes, total=len(cases), unit="scan", leave=False))
+        results = (future.exception() or future.result() for future in futures)
+        outcomes = list(tqdm(results, total=len(cases), unit="scan", leave=False))
     errors = {
         case.subject_id: outcome
         for case, outcome in zip(cases, outcomes, strict=True)

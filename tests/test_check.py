@@ -103,7 +103,7 @@ def test_scans_are_counted(shelf):
     )
     next(shelf.rglob("*_msk.nii.gz")).unlink()
     good, told = findings()["data: isles2022"]
-    assert not good and told.startswith("scans: 1, with a lesion mask: 0")
+    assert not good and told.startswith("scans: 1, with a lesion mask: 0\nnot used: no file")
 
 
 @pytest.mark.parametrize(
