@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.quiet import quiet_stderr
-
-with quiet_stderr():
-    import keras
+from helpers.vae import keras
 
 
 class ShardBatches(keras.utils.PyDataset):

@@ -9,19 +9,15 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
-from joblib import delayed
-from sklearn.model_selection import GroupKFold
-from tqdm.auto import tqdm
 
-from helpers.cache import cached, file_hash
-from helpers.data import data_folder, find_data
+from helpers.data import cached, data_folder, file_hash, find_data
 from helpers.descriptors import Descriptors, describe
 from helpers.intensity import normalize_intensity
-from helpers.isles import Case, Scan, find_cases, load_case
-from helpers.parallel import in_parallel
+from helpers.parallel import map_cases
 from helpers.patches import PatchSet, extract_patches
 from helpers.phantom import write_cohort
-from helpers.quick import fewer, is_quick
+from helpers.rehearsal import fewer, is_quick
+from helpers.scans import Case, Scan, find_cases, load_case
 
 #: Voxel size (z, y, x) in millimetres that every scan is brought to, so that a patch of 28 × 28
 #: voxels shows 28 × 28 mm of anybody's brain.
@@ -74,7 +70,7 @@ def find_real_cohorts() -> list[Cohort]:
                 found = find_cases(root)
             except FileNotFoundError as error:
                 error.add_note(
-                    f"Fetch it again, python -m helpers.download {folder}, or take the folder "
+                    f"Fetch it again, python -m tools.download {folder}, or take the folder "
                     "away: then other patients are used."
                 )
                 raise
@@ -99,7 +95,7 @@ def find_cohort(*, min_cases: int = 10, n_synthetic: int = 28) -> Cohort:
         A real cohort with fewer labelled patients says too little about new ones.
     n_synthetic : int
         Patients in the built-in cohort, if that is what is used; 28 are as many as ISLES 2015 has.
-        In a rehearsal (`helpers.quick`) it has fewer.
+        In a rehearsal (`helpers.rehearsal`) it has fewer.
 
     Returns
     -------
@@ -129,7 +125,7 @@ def load_patches(
 ) -> PatchSet:
     """Load scans, normalise each within its brain, and cut them into patches of brain.
 
-    What was cut is kept, by the content of the scan's files; see `helpers.cache`.
+    What was cut is kept, by the content of the scan's files; see `helpers.data`.
 
     Parameters
     ----------
@@ -151,7 +147,7 @@ def load_patches(
     ValueError
         No case was given.
     ExceptionGroup
-        Some scans could not be cut; see `map_cases`.
+        Some scans could not be cut; see `helpers.parallel.map_cases`.
 
     Examples
     --------
@@ -208,72 +204,6 @@ def brain_patches(
     )
 
 
-def map_cases(
-    function: Callable[[Case], Result], cases: Sequence[Case], *, client=None
-) -> list[Result]:
-    """Call a function on every case: on all cores of this machine, or on a cluster.
-
-    Parameters
-    ----------
-    function : callable
-        Takes a `helpers.isles.Case`; what it returns has to fit into memory for all cases.
-    cases : sequence of Case
-        The patients.
-    client : distributed.Client, optional
-        A Dask cluster to work on. It gives the work of a worker that dies to another one. The
-        workers need this package, and the files under the same paths. Without a client, joblib
-        uses the cores of this machine.
-
-    Returns
-    -------
-    list
-        What the function returned, in the order of the cases.
-
-    Raises
-    ------
-    ValueError
-        No case was given.
-    ExceptionGroup
-        The function failed on some cases; the message names each with its error. All other cases
-        were gone through first.
-
-    Examples
-    --------
-    >>> from joblib import parallel_config
-    >>> with parallel_config(backend="threading"):
-    ...     map_cases(lambda case: case.dwi, [Case("a", "a_dwi.nii")])
-    ['a_dwi.nii']
-    """
-    if not cases:
-        raise ValueError("cases must name at least one patient, found none")
-    attempt = partial(_attempt, function)
-    if client is None:
-        outcomes = in_parallel((delayed(attempt)(case) for case in cases), unit="scan")
-    else:
-        futures = client.map(attempt, cases, pure=False)
-        results = (future.exception() or future.result() for future in futures)
-        outcomes = list(tqdm(results, total=len(cases), unit="scan", leave=False))
-    errors = {
-        case.subject_id: outcome
-        for case, outcome in zip(cases, outcomes, strict=True)
-        if isinstance(outcome, Exception)
-    }
-    if errors:
-        listed = "\n".join(f"{name}: {error}" for name, error in errors.items())
-        raise ExceptionGroup(
-            f"{len(errors)} of {len(cases)} patients failed, the others are done:\n{listed}\n",
-            list(errors.values()),
-        )
-    return outcomes
-
-
-def _attempt(function: Callable[[Case], Result], case: Case) -> Result | Exception:
-    try:
-        return function(case)
-    except Exception as error:  # whatever it is, it must not cost the other patients their work
-        return error
-
-
 def load_descriptors(cases: Sequence[Case], *, client=None) -> Descriptors:
     """Describe the patches that `load_patches` cuts, each by quantiles of four maps.
 
@@ -284,7 +214,7 @@ def load_descriptors(cases: Sequence[Case], *, client=None) -> Descriptors:
     cases : sequence of Case
         The patients; each scan is resampled to `SPACING`.
     client : distributed.Client, optional
-        As for `map_cases`.
+        As for `helpers.parallel.map_cases`.
 
     Returns
     -------
@@ -296,7 +226,7 @@ def load_descriptors(cases: Sequence[Case], *, client=None) -> Descriptors:
     ValueError
         No case was given.
     ExceptionGroup
-        Some scans could not be described; see `map_cases`.
+        Some scans could not be described; see `helpers.parallel.map_cases`.
 
     Examples
     --------
@@ -310,68 +240,3 @@ def load_descriptors(cases: Sequence[Case], *, client=None) -> Descriptors:
 
 def _describe_case(case: Case) -> Descriptors:
     return describe(load_case(case, spacing=SPACING))
-
-
-def patient_folds(
-    subject_ids: np.ndarray, n_folds: int = 4, seed: int = 0
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Divide patches into folds so that no patient is on both sides of one.
-
-    Parameters
-    ----------
-    subject_ids : ndarray of str, shape (n,)
-        The patient of each patch.
-    n_folds : int
-        How many folds; each patient is held out in exactly one. In a rehearsal (`helpers.quick`)
-        there are two.
-    seed : int
-        Seed of the division.
-
-    Returns
-    -------
-    list of (ndarray of int, ndarray of int)
-        Indices of the patches to fit on, and of those held out.
-
-    Examples
-    --------
-    >>> folds = patient_folds(np.array(["a", "a", "b", "b"]), n_folds=2)
-    >>> [test.tolist() for train, test in folds]
-    [[2, 3], [0, 1]]
-    """
-    splitter = GroupKFold(fewer(n_folds, at_least=2), shuffle=True, random_state=seed)
-    return list(splitter.split(subject_ids, groups=subject_ids))
-
-
-def held_out_score(readout, codes, folds, is_lesion) -> np.ndarray:
-    """Score each patch by a readout fitted on the other folds' patients and their labels.
-
-    Parameters
-    ----------
-    readout : scikit-learn classifier
-        Fitted anew for each fold.
-    codes : sequence of (ndarray, ndarray)
-        For each fold, the codes of the patches to fit on and of those held out.
-    folds : sequence of (ndarray of int, ndarray of int)
-        As `patient_folds` gives them.
-    is_lesion : ndarray of bool, shape (n,)
-        The labels.
-
-    Returns
-    -------
-    ndarray of float, shape (n,)
-        Probability of lesion.
-
-    Examples
-    --------
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> x, is_lesion = np.array([[0.0], [9.0], [0.0], [9.0]]), np.array([0, 1, 0, 1], bool)
-    >>> folds = patient_folds(np.array(["a", "a", "b", "b"]), n_folds=2)
-    >>> codes = [(x[train], x[test]) for train, test in folds]
-    >>> np.round(held_out_score(LogisticRegression(), codes, folds, is_lesion)).tolist()
-    [0.0, 1.0, 0.0, 1.0]
-    """
-    score = np.empty(len(is_lesion))
-    for (train, test), (code_train, code_test) in zip(folds, codes, strict=True):
-        readout.fit(code_train, is_lesion[train])
-        score[test] = readout.predict_proba(code_test)[:, 1]
-    return score

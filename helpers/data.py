@@ -1,11 +1,23 @@
-"""Where the data are: the folder a class shares, then the book's own."""
+"""The data folder: what is looked for there, and the results that are kept there."""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import os
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+import joblib
+
+from helpers.rehearsal import is_quick
 
 _BOOK_DATA = Path(__file__).resolve().parents[1] / "data"
+#: Of these, another version may compute another result.
+_PACKAGES = ("keras", "numpy", "scikit-learn", "scipy", "SimpleITK", "tensorflow")
 
 
 def data_folder() -> Path:
@@ -57,3 +69,77 @@ def find_data(name: str) -> Path | None:
             )
         folders.insert(0, Path(shared))
     return next((folder / name for folder in folders if (folder / name).exists()), None)
+
+
+def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **settings) -> Any:
+    """Return ``compute(*arguments, **settings)``, computed once for one code and one data set.
+
+    The result is kept in ``cache/`` in the data folder. The name of its file is a hash of the
+    function's source, the source of all helpers, the versions of the packages that compute, and
+    the arguments; if any of them changes, the result is computed anew. The folder can be deleted
+    at any time. Several results are computed at once, a process each, by
+    ``Parallel(n_jobs=-1)(delayed(cached)(compute, ...) for ...)``, if `compute` is in a module.
+
+    Parameters
+    ----------
+    compute : callable
+        A named function whose result follows from its source, the helpers and its arguments: not
+        from variables of the notebook around it.
+    *arguments, **settings
+        Anything `joblib.hash` takes: arrays, strings, numbers, dataclasses.
+    depends_on : optional
+        What to hash in place of the arguments; the content of a file, say, in place of its path.
+
+    Returns
+    -------
+    Anything
+        What `compute` returned, now or earlier.
+
+    Examples
+    --------
+    >>> import tempfile, unittest.mock
+    >>> def slow(x):
+    ...     return x + 1
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with unittest.mock.patch("helpers.data.data_folder", lambda: Path(folder)):
+    ...         cached(slow, 1), cached(slow, 1)
+    (2, 2)
+    """
+    what = (arguments if depends_on is None else depends_on, settings)
+    # An array that joblib hands to a worker through a file is the array it was.
+    source = inspect.getsource(compute), _code(), is_quick()
+    key = joblib.hash((source, what), coerce_mmap=True)
+    path = data_folder() / "cache" / f"{compute.__name__}-{key}.joblib"
+    if path.exists():
+        return joblib.load(path)
+    result = compute(*arguments, **settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"._{os.getpid()}_{path.name}")
+    try:
+        joblib.dump(result, temporary, compress=3)
+        os.replace(temporary, path)  # whole or not at all
+    finally:
+        temporary.unlink(missing_ok=True)
+    return result
+
+
+def file_hash(*paths: Path | None) -> str:
+    """Hash the content of files, in order; None stands for a file that there is not.
+
+    Examples
+    --------
+    >>> file_hash(None) == file_hash(None, None)
+    False
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(b"none" if path is None else hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Hash of all helpers and of the versions of what they compute with."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    versions = [f"{package} {version(package)}" for package in _PACKAGES]
+    return file_hash(*sources) + joblib.hash(versions)

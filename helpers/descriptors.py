@@ -21,8 +21,8 @@ from helpers.hemispheres import (
     unexplained_brightness,
 )
 from helpers.intensity import normalize_intensity
-from helpers.isles import Scan
 from helpers.patches import extract_patches
+from helpers.scans import Scan
 
 #: Shares of a patch's brain voxels at which the quantiles are taken.
 SHARES = np.linspace(0.02, 0.98, 8)

@@ -8,6 +8,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import precision_recall_curve
 from sklearn.metrics.cluster import contingency_matrix
+from sklearn.model_selection import GroupKFold
+
+from helpers.rehearsal import fewer
 
 
 def recall_at_purity(is_lesion, score, purity: float = 0.95) -> float:
@@ -228,6 +231,71 @@ def patient_draws(
             rows.append(_measures(hits, chosen, purity))
         times = np.bincount(rng.integers(len(patients), size=len(patients)), None, len(patients))
     return dict(zip(("AUROC", "AP", "recall"), np.transpose(rows), strict=True))
+
+
+def patient_folds(
+    subject_ids: np.ndarray, n_folds: int = 4, seed: int = 0
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Divide patches into folds so that no patient is on both sides of one.
+
+    Parameters
+    ----------
+    subject_ids : ndarray of str, shape (n,)
+        The patient of each patch.
+    n_folds : int
+        How many folds; each patient is held out in exactly one. In a rehearsal
+        (`helpers.rehearsal`) there are two.
+    seed : int
+        Seed of the division.
+
+    Returns
+    -------
+    list of (ndarray of int, ndarray of int)
+        Indices of the patches to fit on, and of those held out.
+
+    Examples
+    --------
+    >>> folds = patient_folds(np.array(["a", "a", "b", "b"]), n_folds=2)
+    >>> [test.tolist() for train, test in folds]
+    [[2, 3], [0, 1]]
+    """
+    splitter = GroupKFold(fewer(n_folds, at_least=2), shuffle=True, random_state=seed)
+    return list(splitter.split(subject_ids, groups=subject_ids))
+
+
+def held_out_score(readout, codes, folds, is_lesion) -> np.ndarray:
+    """Score each patch by a readout fitted on the other folds' patients and their labels.
+
+    Parameters
+    ----------
+    readout : scikit-learn classifier
+        Fitted anew for each fold.
+    codes : sequence of (ndarray, ndarray)
+        For each fold, the codes of the patches to fit on and of those held out.
+    folds : sequence of (ndarray of int, ndarray of int)
+        As `patient_folds` gives them.
+    is_lesion : ndarray of bool, shape (n,)
+        The labels.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+        Probability of lesion.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> x, is_lesion = np.array([[0.0], [9.0], [0.0], [9.0]]), np.array([0, 1, 0, 1], bool)
+    >>> folds = patient_folds(np.array(["a", "a", "b", "b"]), n_folds=2)
+    >>> codes = [(x[train], x[test]) for train, test in folds]
+    >>> np.round(held_out_score(LogisticRegression(), codes, folds, is_lesion)).tolist()
+    [0.0, 1.0, 0.0, 1.0]
+    """
+    score = np.empty(len(is_lesion))
+    for (train, test), (code_train, code_test) in zip(folds, codes, strict=True):
+        readout.fit(code_train, is_lesion[train])
+        score[test] = readout.predict_proba(code_test)[:, 1]
+    return score
 
 
 def _measures(hits, chosen, purity) -> tuple[float, float, float]:

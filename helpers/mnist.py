@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pooch
 from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
 
-from helpers.data import find_data
-from helpers.quick import fewer
-from helpers.quiet import quiet_stderr
+from helpers.data import data_folder, find_data
+from helpers.rehearsal import fewer
+
+#: Where MNIST is to be had, and what it must be: as ``keras.datasets.mnist`` has them.
+URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+CHECKSUM = "sha256:731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -49,15 +51,16 @@ def load_mnist(digits: Sequence[int] = (0, 1), *, source: str = "auto") -> Digit
     digits : sequence of int
         Which digits to keep, each from 0 to 9.
     source : {"auto", "mnist", "sklearn"}
-        ``"auto"`` takes ``mnist.npz`` from the data folder, else Keras' own download, else
-        scikit-learn's bundled digits (8 × 8 pixels, enlarged and framed to 28 × 28) with a warning.
+        ``"auto"`` takes ``mnist.npz`` from the data folder, and downloads it there if it is
+        missing; else scikit-learn's bundled digits (8 × 8 pixels, enlarged and framed to
+        28 × 28) with a warning.
         ``"mnist"`` and ``"sklearn"`` insist on one.
 
     Returns
     -------
     Digits
         Training and test images with their labels, in the order of the data set; in a rehearsal
-        (`helpers.quick`) the first fifth of them.
+        (`helpers.rehearsal`) the first fifth of them.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def load_mnist(digits: Sequence[int] = (0, 1), *, source: str = "auto") -> Digit
             warnings.warn(
                 "MNIST was neither found nor downloaded: using scikit-learn's 1,797 small digits "
                 "instead, so the numbers differ from the book's. For the real thing, run "
-                "python -m helpers.download mnist, or put mnist.npz into the data folder.",
+                "python -m tools.download mnist, or put mnist.npz into the data folder.",
                 stacklevel=2,
             )
             return load_mnist(digits, source="sklearn")
@@ -114,18 +117,16 @@ def _mnist() -> dict[str, np.ndarray]:
     path = find_data("mnist.npz")
     if path is not None:
         return _read_npz(path)
-    # Imported here: a reader who has the file need not start a deep-learning library.
-    with quiet_stderr():
-        from keras.datasets import mnist
-
+    # Kept whole or not at all, and given up where 30 seconds pass without a byte.
+    wait = pooch.HTTPDownloader(timeout=30)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # its progress bar is not for a page
-            (x_train, y_train), (x_test, y_test) = mnist.load_data()
-    except Exception as error:  # Keras raises a bare Exception where there is no network
+        path = pooch.retrieve(URL, CHECKSUM, "mnist.npz", data_folder(), downloader=wait)
+    except Exception as error:  # of the network, the disk, or a file that is another one
         raise FileNotFoundError(
-            f"mnist.npz is not in the data folder, and Keras could not download it: {error}"
+            "mnist.npz is not in the data folder, and could not be downloaded: "
+            f"{type(error).__name__}: {error}"
         ) from error
-    return dict(zip(_KEYS, (x_train, y_train, x_test, y_test), strict=True))
+    return _read_npz(Path(path))
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -137,7 +138,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     except Exception as error:  # a damaged zip raises many kinds
         raise ValueError(
             f"{path} is not a readable MNIST archive; fetch it again: "
-            "python -m helpers.download mnist"
+            "python -m tools.download mnist"
         ) from error
     for key, shape in expected.items():
         if arrays[key].shape != shape:

@@ -37,7 +37,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
 
-from .isles import Case, Scan
+from .scans import Case, Scan
 
 VERSION = 1  # of the simulation: raise it when the same seed gives other scans
 SPACING = (5.0, 1.0, 1.0)  # mm
@@ -146,7 +146,7 @@ def write_cohort(root: str | os.PathLike, n_cases: int = 28, *, seed: int = 2015
     Returns
     -------
     list of Case
-        The patients in order, as `isles.find_cases` finds them.
+        The patients in order, as `helpers.scans.find_cases` finds them.
 
     Raises
     ------

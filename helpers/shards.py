@@ -14,14 +14,14 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from helpers.cache import file_hash
 from helpers.cohort import SPACING, brain_patches, map_cases
-from helpers.isles import Case, load_case
+from helpers.data import file_hash
 from helpers.patches import PatchSet
+from helpers.scans import Case, load_case
 
 #: The helpers that decide what a patch looks like: a change in one of them makes shards anew.
 _CUTTERS = [
-    Path(__file__).with_name(f"{n}.py") for n in ("cohort", "intensity", "isles", "patches")
+    Path(__file__).with_name(f"{n}.py") for n in ("cohort", "intensity", "patches", "scans")
 ]
 _FIELDS = [field.name for field in fields(PatchSet)]
 

@@ -5,21 +5,50 @@ Written with ``keras.ops`` alone, so the same file runs on TensorFlow, JAX and P
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from helpers.quick import fewer
-from helpers.quiet import quiet_stderr
+from helpers.rehearsal import fewer
 
 # By this variable joblib shares out the cores among its processes; TensorFlow reads another one.
 if "OMP_NUM_THREADS" in os.environ:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
+# Read by TensorFlow's own logger once it has started.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-with quiet_stderr():
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drop the advice on tracing: each new network has to be traced, and a chapter has many."""
+    return "tf.function retracing" not in record.getMessage()
+
+
+logging.getLogger("tensorflow").addFilter(_is_news)
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Discard what C++ code writes to the standard error stream while the block runs.
+
+    TensorFlow writes a few lines before its logger can be told not to, past ``sys.stderr``
+    and straight to the file descriptor, so that is what is turned away for a moment.
+    """
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
+
+
+with _silent_stderr():
     import keras
     from keras import layers, ops
 
@@ -490,7 +519,7 @@ def fit_vae(
         What to learn from. A data set, such as `helpers.batches.ShardBatches`, brings batches of
         its own size, which then are taken in its own order.
     epochs, batch_size : int
-        As in Keras' ``fit``; in a rehearsal (`helpers.quick`) there are fewer epochs.
+        As in Keras' ``fit``; in a rehearsal (`helpers.rehearsal`) there are fewer epochs.
     learning_rate : float
         Of the first step; it follows half a cosine down to 0.
     validation : ndarray, shape (m, ...), optional

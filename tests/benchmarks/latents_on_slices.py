@@ -31,8 +31,8 @@ from threadpoolctl import threadpool_limits
 from helpers.cohort import brain_patches, patient_folds
 from helpers.descriptors import describe
 from helpers.hemispheres import Midline
-from helpers.isles import Scan
 from helpers.metrics import patient_bootstrap, patient_draws
+from helpers.scans import Scan
 from helpers.vae import build_dense_vae, fit_and_encode, fit_vae, keras
 
 PATCH = 28

@@ -31,7 +31,7 @@ BATCH_SIZE = 1000
 
 def extract(folder: Path) -> int:
     """Cut all scans into shards; return the number of patches."""
-    from helpers.isles import find_cases
+    from helpers.scans import find_cases
     from helpers.shards import read_shard, write_shards
 
     shards = write_shards(find_cases(folder / "scans"), folder / "shards")
@@ -52,8 +52,8 @@ def train(folder: Path) -> int:
 def at_once(folder: Path) -> int:
     """Hold the patches of all scans in memory, and train for an epoch on them."""
     from helpers.cohort import SPACING, brain_patches, map_cases
-    from helpers.isles import find_cases, load_case
     from helpers.patches import PatchSet
+    from helpers.scans import find_cases, load_case
     from helpers.vae import build_dense_vae, fit_vae
 
     def cut(case):  # what `load_patches` does, but leaves nothing behind

@@ -1,0 +1,262 @@
+"""Where data are looked for, and how results are kept: once, and whole or not at all."""
+
+import inspect
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import data
+from helpers.data import cached, data_folder, file_hash, find_data
+
+
+@pytest.fixture
+def book_data(tmp_path, monkeypatch):
+    """A data folder of the book's own that is not the real one."""
+    folder = tmp_path / "book" / "data"
+    folder.parent.mkdir()
+    monkeypatch.setattr(data, "_BOOK_DATA", folder)
+    monkeypatch.delenv("VAE_BOOK_DATA", raising=False)
+    return folder
+
+
+def test_the_shared_folder_comes_first(book_data, tmp_path, monkeypatch):
+    data_folder()
+    (book_data / "mnist.npz").write_text("the book's")
+    assert find_data("mnist.npz").read_text() == "the book's"
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    monkeypatch.setenv("VAE_BOOK_DATA", str(shared))
+    assert find_data("mnist.npz").read_text() == "the book's"
+    (shared / "mnist.npz").write_text("shared")
+    assert find_data("mnist.npz").read_text() == "shared"
+
+
+def test_an_empty_variable_is_no_folder(book_data, monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_DATA", "")
+    assert find_data("mnist.npz") is None
+
+
+def test_looking_makes_nothing_and_writing_makes_the_folder(book_data):
+    assert find_data("mnist.npz") is None and not book_data.exists()
+    for _ in range(2):
+        assert data_folder() == book_data and book_data.is_dir()
+
+
+def test_a_shared_folder_that_is_not_there_is_an_error(book_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_DATA", str(tmp_path / "typo"))
+    with pytest.raises(NotADirectoryError, match=r"VAE_BOOK_DATA .*typo.* or unset it$"):
+        find_data("mnist.npz")
+
+
+# -- results that are kept -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """A data folder of its own."""
+    monkeypatch.setattr(data, "data_folder", lambda: tmp_path)
+    return tmp_path
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+    y: np.ndarray
+
+
+def counting(calls):
+    def slow(*arguments, **settings):
+        calls.append(arguments)
+        return len(calls), arguments, settings
+
+    return slow
+
+
+def counting_otherwise(calls):
+    def slow(*arguments, **settings):
+        calls.append(arguments)
+        return -len(calls), arguments, settings
+
+    return slow
+
+
+def files(root):
+    return [path for path in root.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), (1,), ("a", 2.5, None), (np.arange(5),), ({"b": [1, 2]}, (3, 4)), (Path("x"),)],
+)
+def test_what_was_computed_once_is_kept(shelf, arguments):
+    calls = []
+    first, again = (cached(counting(calls), *arguments) for _ in range(2))
+    assert len(calls) == 1 and first[0] == again[0] == 1
+    np.testing.assert_equal(again[1], arguments)
+    assert len(files(shelf)) == 1 and files(shelf)[0].parent == shelf / "cache"
+
+
+def test_arrays_are_told_apart_by_what_they_hold(shelf):
+    calls, array = [], np.arange(5.0)
+    cached(counting(calls), Point(1, array))
+    cached(counting(calls), Point(1, array.copy()))
+    assert len(calls) == 1
+    array[3] += 1e-9
+    cached(counting(calls), Point(1, array))
+    cached(counting(calls), Point(1, array.astype(np.float32)))
+    assert len(calls) == 3
+
+
+def test_an_array_in_a_file_is_the_array_it_was(shelf, tmp_path):
+    calls, array = [], np.arange(12.0).reshape(3, 4)
+    np.save(tmp_path / "array.npy", array)
+    for same in (array, np.load(tmp_path / "array.npy", mmap_mode="r")):
+        cached(counting(calls), (same, Point(1, same)))
+    assert len(calls) == 1
+
+
+def test_other_arguments_or_settings_are_computed_anew(shelf):
+    calls = []
+    for settings in ({}, {"epochs": 1}, {"epochs": 2}, {"seed": 2}):
+        for arguments in ((), (1,), (2,), (1, 2), (2, 1), ("1",)):
+            result = cached(counting(calls), *arguments, **settings)
+            assert result == (len(calls), arguments, settings)
+    assert len(calls) == len(files(shelf)) == 24
+
+
+def test_another_function_is_computed_anew_also_under_the_same_name(shelf):
+    calls = []
+    assert counting(calls).__name__ == counting_otherwise(calls).__name__
+    assert cached(counting(calls), 1)[0] == 1
+    assert cached(counting_otherwise(calls), 1)[0] == -2
+    assert cached(counting(calls), 1)[0] == 1
+
+
+def test_an_edited_function_is_computed_anew(shelf, tmp_path, monkeypatch):
+    module = tmp_path / "edited.py"
+
+    def load(source):
+        module.write_text(source)
+        namespace = {}
+        exec(compile(source, module, "exec"), namespace)
+        return namespace["double"]
+
+    assert cached(load("def double(x):\n    return 2 * x\n"), 4) == 8
+    edited = load("def double(x):\n    return 2 * x + 0.5\n")
+    assert "0.5" in inspect.getsource(edited)
+    assert cached(edited, 4) == 8.5
+
+
+@pytest.mark.parametrize("part", ["a package", "a helper"])
+def test_other_helpers_or_packages_compute_anew(shelf, monkeypatch, part):
+    calls = []
+    cached(counting(calls), 1)
+    with monkeypatch.context() as patch:
+        if part == "a package":
+            patch.setattr(data, "version", lambda package: "0.0.1")
+        else:
+            (shelf / "data.py").write_text("# rewritten")
+            patch.setattr(data, "__file__", str(shelf / "data.py"))
+        data._code.cache_clear()  # as in a new session
+        cached(counting(calls), 1)
+    data._code.cache_clear()
+    cached(counting(calls), 1)
+    assert len(calls) == 2
+
+
+def test_what_it_depends_on_takes_the_place_of_the_arguments(shelf):
+    calls = []
+    first = cached(counting(calls), "/here/scan", depends_on="its content")
+    assert cached(counting(calls), "/moved/scan", depends_on="its content") == first
+    cached(counting(calls), "/here/scan", depends_on="other content")
+    cached(counting(calls), "/here/scan", depends_on="its content", epochs=2)
+    assert len(calls) == 3
+
+
+def test_nothing_is_kept_of_what_went_wrong(shelf):
+    calls = []
+
+    def fails_at_first(x):
+        calls.append(x)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return x
+
+    with pytest.raises(KeyboardInterrupt):
+        cached(fails_at_first, 1)
+    assert files(shelf) == []
+    assert cached(fails_at_first, 1) == cached(fails_at_first, 1) == 1
+    assert len(calls) == 2
+
+
+def test_what_cannot_be_written_leaves_no_part_of_itself(shelf):
+    def half_written():
+        return [np.zeros(10_000), lambda: "functions cannot be pickled"]
+
+    with pytest.raises(Exception, match="pickle"):
+        cached(half_written)
+    assert files(shelf) == []
+
+
+def test_the_folder_can_be_deleted(shelf):
+    calls = []
+    cached(counting(calls), 1)
+    files(shelf)[0].unlink()
+    (shelf / "cache").rmdir()
+    cached(counting(calls), 1)
+    assert len(calls) == 2
+
+
+def test_a_folder_deleted_in_the_meantime_costs_no_result(shelf):
+    def slow():
+        shutil.rmtree(shelf)
+        return 1
+
+    assert cached(slow) == 1
+    assert len(files(shelf)) == 1
+
+
+def test_what_is_kept_is_compressed(shelf):
+    array = np.zeros(100_000)
+    np.testing.assert_array_equal(cached(lambda: array), array)
+    assert files(shelf)[0].stat().st_size < array.nbytes / 10
+
+
+# --- the content of files ---------------------------------------------------------------------
+
+
+@given(*[st.lists(st.none() | st.binary(max_size=3), max_size=3)] * 2)
+def test_hashes_agree_for_the_same_contents_in_the_same_order_only(tmp_path_factory, one, other):
+    root = tmp_path_factory.mktemp("files")
+
+    def written(name, contents):
+        paths = [root / f"{name}{i}" for i in range(len(contents))]
+        for path, content in zip(paths, contents, strict=True):
+            if content is not None:
+                path.write_bytes(content)
+        return [p if c is not None else None for p, c in zip(paths, contents, strict=True)]
+
+    hashes = [file_hash(*written(*files)) for files in (("one", one), ("other", other))]
+    assert (hashes[0] == hashes[1]) == (one == other)
+
+
+def test_where_one_file_ends_matters(tmp_path):
+    paths = []
+    for content in (b"ab", b"c", b"a", b"bc", b"none"):
+        paths.append(tmp_path / content.decode())
+        paths[-1].write_bytes(content)
+    ab, c, a, bc, none = paths
+    assert file_hash(ab, c) != file_hash(a, bc)
+    assert file_hash(ab, c) != file_hash(c, ab)
+    assert file_hash(none) != file_hash(None)
+    assert file_hash(ab) == file_hash(ab)
+
+
+def test_a_lost_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="lost"):
+        file_hash(tmp_path / "lost")

@@ -1,0 +1,272 @@
+"""What the yardstick says where the answer is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from helpers.metrics import (
+    cluster_accuracy,
+    held_out_score,
+    patient_bootstrap,
+    patient_draws,
+    patient_folds,
+    recall_at_purity,
+)
+
+
+def by_hand(is_lesion, score, purity):
+    """Try every threshold in a plain loop."""
+    best = 0.0
+    for threshold in score:
+        chosen = score >= threshold
+        if is_lesion[chosen].mean() >= purity:
+            best = max(best, is_lesion[chosen].sum() / is_lesion.sum())
+    return best
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 5)), min_size=1, max_size=30).filter(
+        lambda rows: any(lesion for lesion, _ in rows)
+    ),
+    st.sampled_from([0.3, 0.5, 0.95, 1.0]),
+)
+def test_recall_at_purity_is_the_best_of_all_thresholds(rows, purity):
+    is_lesion, score = (np.array(column) for column in zip(*rows, strict=True))
+    assert recall_at_purity(is_lesion, score, purity) == pytest.approx(
+        by_hand(is_lesion, score, purity)
+    )
+
+
+def test_a_perfect_score_recalls_all_and_a_constant_one_nothing():
+    is_lesion = np.arange(100) < 10
+    assert recall_at_purity(is_lesion, is_lesion) == 1.0
+    assert recall_at_purity(is_lesion, np.zeros(100)) == 0.0
+
+
+def test_one_healthy_patch_on_top_spoils_the_purity():
+    is_lesion = np.array([False] + [True] * 10 + [False] * 20)
+    score = np.arange(31, 0, -1)
+    assert recall_at_purity(is_lesion, score) == 0.0
+    assert recall_at_purity(is_lesion, score, purity=0.9) == 1.0
+
+
+@given(st.permutations(range(4)))
+def test_cluster_accuracy_does_not_care_what_clusters_are_called(names):
+    labels = np.repeat(np.arange(4), [3, 5, 7, 9])
+    assert cluster_accuracy(labels, np.array(names)[labels]) == 1.0
+
+
+def test_two_clusters_cannot_share_one_class():
+    assert cluster_accuracy([0] * 10, [0] * 6 + [1] * 4) == 0.6
+
+
+def test_bootstrap_over_equal_patients_has_no_spread():
+    is_lesion = np.tile([True, False, True, False], 5)
+    score = np.tile([4.0, 3.0, 2.0, 1.0], 5)
+    low, high = patient_bootstrap(roc_auc_score, is_lesion, score, np.repeat(list("abcde"), 4))
+    assert low == high == 0.75
+
+
+def test_bootstrap_draws_patients_not_patches():
+    # Within a patient all patches agree: doubling them adds no information and no precision.
+    rng = np.random.default_rng(0)
+    patients = np.arange(20)
+    is_lesion, score = patients % 2 == 0, rng.normal(size=20) + (patients % 2 == 0)
+    once = patient_bootstrap(roc_auc_score, is_lesion, score, patients)
+    often = patient_bootstrap(
+        roc_auc_score, np.repeat(is_lesion, 50), np.repeat(score, 50), np.repeat(patients, 50)
+    )
+    assert once == pytest.approx(often)
+    assert once[1] - once[0] > 0.2
+
+
+def test_bootstrap_compares_two_scores_on_the_same_patients():
+    # The second score is the first, turned round: their AUROC adds up to 1 in every draw.
+    rng = np.random.default_rng(0)
+    is_lesion, score = np.tile([True, False], 20), rng.normal(size=40)
+
+    def total(is_lesion, scores):
+        return sum(roc_auc_score(is_lesion, column) for column in scores.T)
+
+    both = np.column_stack([score, -score])
+    low, high = patient_bootstrap(total, is_lesion, both, np.repeat(np.arange(20), 2))
+    assert low == pytest.approx(1) and high == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", [bool, int, float])
+def test_the_metric_sees_truth_values_and_numbers_whatever_they_came_as(kind):
+    def difference(is_lesion, score):
+        assert score.dtype == float
+        return score[is_lesion].mean() - score[~is_lesion].mean()
+
+    is_lesion = np.array([1, 0, 1, 0]).astype(kind)
+    assert patient_bootstrap(difference, is_lesion, [5, 2, 5, 2], list("aabb")) == (3, 3)
+
+
+def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
+    # Two Gaussians with unit variance whose means lie one apart, one patch a patient.
+    def difference(is_lesion, score):
+        return score[is_lesion].mean() - score[~is_lesion].mean()
+
+    rng = np.random.default_rng(1)
+    is_lesion, hits = np.repeat([True, False], 30), 0
+    for seed in range(100):
+        score = rng.normal(size=60) + is_lesion
+        low, high = patient_bootstrap(
+            difference, is_lesion, score, np.arange(60), n_resamples=200, seed=seed
+        )
+        hits += low <= 1 <= high
+    assert 88 <= hits <= 99  # an interval that always covers is too wide
+
+
+# --- many draws at once -----------------------------------------------------------------------
+
+MEASURES = {"AUROC": roc_auc_score, "AP": average_precision_score, "recall": recall_at_purity}
+
+
+def patients_of(n, *, seed=0):
+    """Labels, a score that ties often and says a little, and patients of 1 to 12 patches."""
+    rng = np.random.default_rng(seed)
+    patients = np.repeat(np.arange(n), rng.integers(1, 13, n))
+    is_lesion = rng.random(len(patients)) < 0.4
+    return is_lesion, rng.integers(0, 8, len(patients)) + 4 * is_lesion, patients
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 3)), min_size=2, max_size=30
+    ).filter(lambda rows: all(len(set(column)) > 1 for column in (*zip(*rows, strict=True),)[::2])),
+    st.sampled_from([0.3, 0.5, 0.95, 1.0]),
+)
+def test_without_a_draw_the_measures_are_the_usual_ones(rows, purity):
+    is_lesion, score, patients = (np.array(column) for column in zip(*rows, strict=True))
+    draws = patient_draws(is_lesion, score, patients, n_draws=1, purity=purity)
+    assert draws["AUROC"][0] == pytest.approx(roc_auc_score(is_lesion, score))
+    assert draws["AP"][0] == pytest.approx(average_precision_score(is_lesion, score))
+    assert draws["recall"][0] == pytest.approx(recall_at_purity(is_lesion, score, purity))
+
+
+@pytest.mark.parametrize("n", [3, 15])  # of three, many draws hold one kind of patch only
+@pytest.mark.parametrize("name", MEASURES)
+def test_the_draws_spread_as_the_bootstrap_says(n, name):
+    is_lesion, score, patients = patients_of(n, seed=2)
+    draws = patient_draws(is_lesion, score, patients, n_draws=60)
+    assert len(draws[name]) == 61
+    slow = patient_bootstrap(MEASURES[name], is_lesion, score, patients, n_resamples=60)
+    np.testing.assert_allclose(np.percentile(draws[name][1:], [2.5, 97.5]), slow)
+
+
+def test_one_seed_draws_the_same_patients_for_every_score():
+    # The second score is the first, turned round: their AUROC adds up to 1 in every draw.
+    is_lesion, score, patients = patients_of(15)
+    there, back = (patient_draws(is_lesion, s, patients)["AUROC"] for s in (score, -score))
+    np.testing.assert_allclose(there + back, 1)
+    assert np.ptp(there) > 0.05
+    other = patient_draws(is_lesion, score, patients, seed=1)["AUROC"]
+    assert other[0] == there[0] and not np.array_equal(other[1:], there[1:])
+
+
+def test_the_draws_are_of_patients_not_patches():
+    # Patches that say the same thing again add no information and no precision.
+    is_lesion, score, patients = patients_of(15)
+    once = patient_draws(is_lesion, score, patients)
+    often = patient_draws(*(np.repeat(column, 20) for column in (is_lesion, score, patients)))
+    for name in MEASURES:
+        np.testing.assert_allclose(often[name], once[name])
+
+
+def test_the_draws_do_not_depend_on_the_order_of_the_patches():
+    is_lesion, score, patients = patients_of(15)
+    shuffled = np.random.default_rng(0).permutation(len(score))
+    once = patient_draws(is_lesion, score, patients)
+    again = patient_draws(is_lesion[shuffled], score[shuffled], patients[shuffled])
+    for name in MEASURES:
+        np.testing.assert_allclose(again[name], once[name])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: recall_at_purity([False, False], [1, 2]),
+            "^is_lesion must hold at least one lesion",
+        ),
+        (lambda: recall_at_purity([True], [1, 2]), r"shapes \(1,\) and \(2,\)"),
+        (lambda: recall_at_purity([True], [[1, 2]]), r"one-dimensional, found shape \(1, 2\)"),
+        (lambda: recall_at_purity([True], [np.nan]), "1 values that are not finite"),
+        (lambda: recall_at_purity([True], [1], purity=0), r"\(0, 1\], found 0"),
+        (lambda: recall_at_purity([True], [1], purity=1.5), r"\(0, 1\], found 1.5"),
+        (lambda: cluster_accuracy([], []), r"^labels and clusters must .* found shapes \(0,\) and"),
+        (lambda: cluster_accuracy([1], [1, 2]), r"\(1,\) and \(2,\)"),
+        (lambda: patient_bootstrap(max, [1, 0], [1, 2], ["a"]), "subject_ids has shape"),
+        (
+            lambda: patient_bootstrap(max, [1, 0], [1, 2], ["a", "a"]),
+            "^a bootstrap .* two, found 1$",
+        ),
+        (lambda: patient_bootstrap(max, [1, 1], [1, 2], ["a", "b"]), "^is_lesion .* only lesion$"),
+        (
+            lambda: patient_bootstrap(max, [1, 0], [1, 2], ["a", "b"], n_resamples=0),
+            "at least 1, found 0",
+        ),
+        (lambda: patient_draws([0, 0], [1, 2], ["a", "b"]), "at least one lesion patch"),
+        (lambda: patient_draws([1, 1], [1, 2], ["a", "b"]), "found only lesion"),
+        (lambda: patient_draws([1, 0], [1, np.inf], ["a", "b"]), "1 values that are not finite"),
+        (lambda: patient_draws([1, 0], [1, 2], ["a"]), "subject_ids has shape"),
+        (lambda: patient_draws([1, 0], [1, 2], ["a", "a"]), "at least two, found 1"),
+        (lambda: patient_draws([1, 0], [1, 2], ["a", "b"], n_draws=0), "at least 1, found 0"),
+        (lambda: patient_draws([1, 0], [[1], [2]], ["a", "b"]), r"found shape \(2, 1\)"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_rehearsal_has_two_folds(monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1")
+    assert [len(test) for _, test in patient_folds(np.array(list("aabbccdd")))] == [4, 4]
+
+
+@given(
+    st.lists(st.sampled_from("abcdefgh"), min_size=3, max_size=60).filter(
+        lambda ids: len(set(ids)) > 2
+    ),
+    st.integers(2, 3),
+    st.integers(0, 5),
+)
+def test_every_patient_is_held_out_once_and_never_fitted_on_then(ids, n_folds, seed):
+    ids = np.array(ids)
+    folds = patient_folds(ids, n_folds, seed)
+    assert len(folds) == n_folds
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(len(ids)))
+    for train, test in folds:
+        assert len(train) and len(test)
+        assert not set(ids[train]) & set(ids[test])
+        assert sorted([*train, *test]) == list(range(len(ids)))
+
+
+def test_the_seed_decides_who_is_held_out_together():
+    ids = np.repeat(np.arange(20), 3)
+    first, again, other = (patient_folds(ids, seed=seed)[0][1].tolist() for seed in (0, 0, 1))
+    assert first == again != other
+    assert patient_folds(ids)[0][1].tolist() == first and len(patient_folds(ids)) == 4
+
+
+def test_a_held_out_score_has_not_seen_the_patients_labels():
+    # Each patient has a code of their own, so that who has seen the labels can tell them apart.
+    rng = np.random.default_rng(0)
+    ids = np.repeat(np.arange(12), 10)
+    is_lesion = np.repeat(rng.permutation(12) % 2 == 0, 10)
+    codes, folds = np.eye(12)[ids], patient_folds(ids)
+    readout, split = LogisticRegression(), [(codes[a], codes[b]) for a, b in folds]
+    assert readout.fit(codes, is_lesion).score(codes, is_lesion) == 1
+    score = held_out_score(readout, split, folds, is_lesion)
+    assert all(np.ptp(score[test]) < 1e-6 for _, test in folds)
+    # What all patients share is learnt from the others.
+    told = [(is_lesion[a, None] * 9.0, is_lesion[b, None] * 9.0) for a, b in folds]
+    assert ((held_out_score(readout, told, folds, is_lesion) > 0.5) == is_lesion).all()
+    with pytest.raises(ValueError, match="shorter"):
+        held_out_score(readout, split[:-1], folds, is_lesion)

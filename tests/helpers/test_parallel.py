@@ -1,0 +1,90 @@
+"""Calls run side by side, in order, and say how far they are."""
+
+import os
+
+import pytest
+from joblib import delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
+
+from helpers.cohort import load_descriptors
+from helpers.parallel import in_parallel, map_cases
+from helpers.scans import Case
+
+
+def fail(number):
+    raise ValueError(f"{number} is one too many")
+
+
+@pytest.fixture(autouse=True)
+def own_processes():
+    """Processes that are kept would stop some tests later, and their warning would be an error."""
+    yield
+    get_reusable_executor().shutdown(wait=True)
+
+
+@pytest.fixture(params=["book", "rehearsal"])
+def kind(request, monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1" if request.param == "rehearsal" else "0")
+    return request.param
+
+
+def test_results_come_in_the_order_of_the_calls(kind):
+    assert in_parallel(delayed(divmod)(n, 3) for n in (9, 7, 8)) == [(3, 0), (2, 1), (2, 2)]
+
+
+def test_how_many_are_done_is_shown_and_then_wiped_away(kind, capsys):
+    in_parallel([delayed(abs)(n) for n in (1, 2)], unit="network")
+    shown = capsys.readouterr().err
+    assert "0/2" in shown and "network" in shown and shown.endswith("\r")
+
+
+def test_an_error_arrives_as_it_was_raised(kind):
+    with pytest.raises(ValueError, match="2 is one too many"):
+        in_parallel([delayed(abs)(1), delayed(fail)(2)])
+
+
+def test_only_a_rehearsal_stays_in_this_process(monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "2")  # so also where there is one core
+    monkeypatch.setenv("VAE_BOOK_QUICK", "0")
+    assert os.getpid() not in in_parallel(delayed(os.getpid)() for _ in range(4))
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1")
+    assert in_parallel(delayed(os.getpid)() for _ in range(4)) == [os.getpid()] * 4
+
+
+@pytest.mark.parametrize("on_a_cluster", [False, True])
+def test_a_patient_that_fails_is_named_after_all_others_were_gone_through(
+    tmp_path, on_a_cluster, request
+):
+    client = request.getfixturevalue("client") if on_a_cluster else None
+
+    def touch(case):
+        if case.subject_id in "bd":
+            raise ZeroDivisionError("what a score may well do")
+        (tmp_path / case.subject_id).touch()
+
+    cases = [Case(name, tmp_path / "scan.nii") for name in "abcd"]
+    message = r"2 of 4 patients.*\nb: what a score may well do\nd: what a score"
+    with pytest.raises(ExceptionGroup, match=message) as caught:
+        map_cases(touch, cases, client=client)
+    assert [type(error) for error in caught.value.exceptions] == 2 * [ZeroDivisionError]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+@pytest.mark.parametrize("of_nobody", [load_descriptors, lambda cases: map_cases(str, cases)])
+def test_no_patient_at_all_is_refused(of_nobody):
+    with pytest.raises(ValueError, match=r"^cases must name at least one patient"):
+        of_nobody([])
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="there is one core only")
+def test_other_processes_do_the_work(tmp_path):
+    cases = [Case(name, tmp_path / "scan.nii") for name in "abc"]
+    assert os.getpid() not in map_cases(lambda case: os.getpid(), cases)
+
+
+def test_a_bar_says_how_far_it_is_and_leaves_nothing_on_the_page(tmp_path, capsys):
+    with parallel_config(backend="threading"):
+        map_cases(str, [Case(name, tmp_path / "scan.nii") for name in "abc"])
+    shown = capsys.readouterr().err
+    assert "0/3" in shown and "scan/s" in shown
+    assert shown.endswith("\r")

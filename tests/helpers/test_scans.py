@@ -1,0 +1,935 @@
+"""Facts about stroke scans on disk: who is found, what is read, and what is refused."""
+
+import gzip
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy.ndimage import label
+
+from helpers.scans import (
+    Case,
+    GeometryMismatchError,
+    LabelError,
+    VolumeReadError,
+    find_cases,
+    load_case,
+    load_volume,
+)
+
+FORMATS = ("nii", "nii.gz", "mha")
+SHAPE = (3, 4, 5)
+ORIENTATIONS = [
+    "".join(axes)
+    for pairs in itertools.permutations(("LR", "PA", "SI"))
+    for axes in itertools.product(*pairs)
+]
+
+
+# A quarter turn in the plane.
+ROTATED = [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]
+
+
+def turned(sine, axis):
+    """A rotation about one axis, by an angle of which the sine is given."""
+    matrix = np.eye(3)
+    other = [[1, 2], [2, 0], [0, 1]][axis]
+    cosine = np.sqrt(1 - sine**2)
+    matrix[np.ix_(other, other)] = [[cosine, -sine], [sine, cosine]]
+    return matrix
+
+
+def random_scan(shape=SHAPE, seed=0):
+    return np.random.default_rng(seed).uniform(1, 1000, shape).astype(np.float32)
+
+
+def write(path, array, *, spacing=(1, 1, 1), origin=(0, 0, 0), direction=None, compressed=False):
+    """Write an array (z, y, x); spacing (z, y, x); origin and direction as SimpleITK has them."""
+    image = sitk.GetImageFromArray(array, isVector=False)
+    image.SetSpacing([float(length) for length in spacing[::-1]])
+    image.SetOrigin([float(position) for position in origin])
+    if direction is not None:
+        image.SetDirection(np.asarray(direction, dtype=float).ravel().tolist())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path), useCompression=compressed)
+    return path
+
+
+def write_nifti(path, array, affine=None):
+    """Write an array (x, y, z, …), the way a NIfTI stores it, with nibabel."""
+    nib.Nifti1Image(array, np.eye(4) if affine is None else affine).to_filename(path)
+    return path
+
+
+def stored_as(axes, shape):
+    """The affine (RAS) of an image whose three axes run towards, for example, "LPS"."""
+    return nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(tuple(axes)), shape)
+
+
+def write_as(path, array, affine):
+    """Write an array (x, y, z) with a nibabel affine, by nibabel or by SimpleITK."""
+    if path.suffix != ".mha":
+        return write_nifti(path, array, affine)
+    axes = np.diag([-1, -1, 1]) @ affine[:3, :3]
+    spacing = np.linalg.norm(axes, axis=0)
+    origin = affine[:3, 3] * (-1, -1, 1)
+    header = {"spacing": spacing[::-1], "origin": origin, "direction": axes / spacing}
+    return write(path, np.ascontiguousarray(array.T), **header)
+
+
+def nifti(path, *, qform=None, sform=None, units="mm", kind=nib.Nifti1Image):
+    """Write voxels 0 to 59 with one, both or none of a NIfTI's two places."""
+    image = kind(np.arange(60, dtype=np.float32).reshape(5, 4, 3), None)
+    for name, affine in (("qform", qform), ("sform", sform)):
+        if affine is not None:
+            getattr(image, f"set_{name}")(affine, 1)
+    image.header.set_xyzt_units(units)
+    image.to_filename(path)
+    return path
+
+
+def patch_bytes(path, start, content):
+    """Overwrite some bytes of a file."""
+    whole = bytearray(path.read_bytes())
+    whole[start : start + len(content)] = content
+    path.write_bytes(whole)
+    return path
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def pair(tmp_path, scan=None, mask=None, **mask_header):
+    """A scan and its mask on disk, as a case."""
+    scan = random_scan() if scan is None else scan
+    mask = np.zeros(SHAPE, np.uint8) if mask is None else mask
+    return Case(
+        "sub-1",
+        write(tmp_path / "sub-1_dwi.mha", scan),
+        write(tmp_path / "sub-1_msk.mha", mask, **mask_header),
+    )
+
+
+class TestFindCases:
+    def test_isles_2022_archive_and_challenge_are_the_same_patients(self, tmp_path):
+        name = "sub-strokecase0001/ses-0001"
+        stem = "sub-strokecase0001_ses-0001"
+        touch(
+            tmp_path / "zenodo/ISLES-2022",
+            f"{name}/dwi/{stem}_dwi.nii.gz",
+            f"{name}/dwi/{stem}_adc.nii.gz",
+            f"{name}/dwi/{stem}_dwi.json",
+            f"{name}/anat/{stem}_FLAIR.nii.gz",
+            f"derivatives/{name}/{stem}_msk.nii.gz",
+        )
+        touch(
+            tmp_path / "challenge",
+            f"rawdata/{name}/{stem}_dwi.nii.gz",
+            f"rawdata/{name}/{stem}_flair.nii.gz",
+            f"derivatives/{name}/{stem}_msk.nii.gz",
+        )
+        for layout in ("zenodo", "challenge"):
+            (case,) = find_cases(tmp_path / layout)
+            assert case.subject_id == "sub-strokecase0001"
+            assert case.dwi.name == f"{stem}_dwi.nii.gz"
+            assert case.lesion.name == f"{stem}_msk.nii.gz"
+
+    def test_isles_2015_scan_and_mask_share_a_folder_but_no_number(self, tmp_path):
+        for patient, scan, mask in (("1", 70616, 70617), ("10", 71000, 7), ("2", 90, 71000)):
+            folder = f"Training/{patient}"
+            touch(
+                tmp_path,
+                f"{folder}/VSD.Brain.XX.O.MR_DWI.{scan}/VSD.Brain.XX.O.MR_DWI.{scan}.nii",
+                f"{folder}/VSD.Brain.XX.O.MR_Flair.{scan + 1}/VSD.Brain.XX.O.MR_Flair.{scan}.nii",
+                f"{folder}/VSD.Brain_3more.XX.XX.OT.{mask}/VSD.Brain_3more.XX.XX.OT.{mask}.nii",
+            )
+        cases = find_cases(tmp_path)
+        assert [case.subject_id for case in cases] == ["1", "2", "10"]
+        assert cases[2].dwi.name == "VSD.Brain.XX.O.MR_DWI.71000.nii"
+        assert cases[2].lesion.name == "VSD.Brain_3more.XX.XX.OT.7.nii"
+
+    def test_isles_2015_with_the_long_name_and_without_a_mask(self, tmp_path):
+        touch(tmp_path, "Testing/3/VSD.Brain.XX.O.MR_DWI.5.000/VSD.Brain.XX.O.MR_DWI.5.000.nii")
+        (case,) = find_cases(tmp_path)
+        assert (case.subject_id, case.lesion) == ("3", None)
+
+    def test_isles_2015_has_patients_of_153_and_of_154_slices(self, tmp_path):
+        for patient, n_slices in (("1", 153), ("2", 154)):
+            folder = tmp_path / patient
+            scan = random_scan((n_slices, 3, 2))
+            write(folder / "VSD.Brain.XX.O.MR_DWI.7.nii", scan)
+            write(folder / "VSD.Brain_3more.XX.XX.OT.8.nii", (scan > 500).astype(np.uint8))
+        first, second = find_cases(tmp_path)
+        for case, n_slices in ((first, 153), (second, 154)):
+            assert load_case(case).lesion.shape == (n_slices, 3, 2)
+        with pytest.raises(GeometryMismatchError, match=r"size \(153, .*found \(154, "):
+            load_case(Case("1", first.dwi, second.lesion))
+
+    def test_isles_2015_case_folder_may_itself_be_the_root(self, tmp_path, monkeypatch):
+        touch(tmp_path, "7/VSD.Brain.XX.O.MR_DWI.5/VSD.Brain.XX.O.MR_DWI.5.nii")
+        monkeypatch.chdir(tmp_path / "7")
+        assert [case.subject_id for case in find_cases(".")] == ["7"]
+
+    @pytest.mark.parametrize("suffix", FORMATS)
+    def test_every_format_is_found_by_str_and_by_path(self, tmp_path, suffix):
+        touch(tmp_path, f"sub-1_dwi.{suffix}", f"sub-1_msk.{suffix}")
+        assert find_cases(tmp_path) == find_cases(str(tmp_path))
+        assert find_cases(tmp_path)[0].lesion.name == f"sub-1_msk.{suffix}"
+
+    def test_natural_order(self, tmp_path):
+        touch(tmp_path, *(f"sub-case{number}_dwi.nii" for number in (10, 9, 1, 100, 2)))
+        found = [case.subject_id for case in find_cases(tmp_path)]
+        assert found == [f"sub-case{number}" for number in (1, 2, 9, 10, 100)]
+
+    def test_names_of_letters_and_numbers_have_an_order_too(self, tmp_path):
+        names = ["sub-1", "sub-1a", "sub-1a2", "sub-01", "sub-a", "sub-a1b2", "sub-a1b"]
+        touch(tmp_path, *(f"{name}_dwi.nii" for name in names))
+        assert sorted(case.subject_id for case in find_cases(tmp_path)) == sorted(names)
+
+    def test_what_a_mac_leaves_behind_is_no_patient(self, tmp_path):
+        touch(
+            tmp_path,
+            "__MACOSX/sub-1/sub-1_dwi.nii",
+            ".Trashes/sub-1/sub-1_dwi.nii",
+            "sub-1/._sub-1_dwi.nii",
+            "sub-1/sub-1_dwi.nii",
+        )
+        (case,) = find_cases(tmp_path)
+        assert case.dwi == tmp_path / "sub-1/sub-1_dwi.nii"
+
+    def test_a_hidden_folder_above_the_root_does_not_hide_it(self, tmp_path):
+        touch(tmp_path, ".cache/sub-1_dwi.nii")
+        assert len(find_cases(tmp_path / ".cache")) == 1
+
+    @pytest.mark.parametrize("kind", ["dwi", "msk"])
+    def test_two_files_for_one_patient_are_refused_by_name(self, tmp_path, kind):
+        touch(tmp_path, "sub-1_dwi.nii", "sub-1_msk.nii", f"again/sub-1_{kind}.nii.gz")
+        with pytest.raises(ValueError, match=rf"sub-1.*again.*sub-1_{kind}\.nii"):
+            find_cases(tmp_path)
+
+    def test_two_sessions_of_one_patient_are_two_scans(self, tmp_path):
+        touch(tmp_path, "sub-1_ses-0001_dwi.nii.gz", "sub-1_ses-0002_dwi.nii.gz")
+        with pytest.raises(ValueError, match=r"sub-1: expected one scan.*ses-0001.*ses-0002"):
+            find_cases(tmp_path)
+
+    def test_isles_2015_training_and_testing_both_have_a_patient_1(self, tmp_path):
+        for half, number in (("Training", 5), ("Testing", 6)):
+            touch(tmp_path, f"{half}/1/VSD.Brain.XX.O.MR_DWI.{number}.nii")
+        assert len(find_cases(tmp_path / "Training")) == 1
+        with pytest.raises(ValueError, match=r"Testing.*Training"):
+            find_cases(tmp_path)
+
+    def test_masks_without_their_scan_are_missing_files(self, tmp_path):
+        touch(tmp_path, "sub-1_dwi.nii", *(f"sub-{number}_msk.nii" for number in (1, 10, 2)))
+        touch(tmp_path, "sub-2_flair.nii")
+        match = r"sub-2_msk\.nii: expected a diff.*, found none for sub-2, sub-10$"
+        with pytest.raises(FileNotFoundError, match=match):
+            find_cases(tmp_path)
+
+    def test_a_patient_without_a_diffusion_scan_is_left_out(self, tmp_path):
+        touch(tmp_path, "sub-1_dwi.nii", "sub-2_flair.nii", "sub-2_adc.nii")
+        assert [case.subject_id for case in find_cases(tmp_path)] == ["sub-1"]
+
+    def test_nothing_found_says_what_was_looked_for(self, tmp_path):
+        touch(tmp_path, "sub-1_flair.nii", "notes.txt")
+        with pytest.raises(FileNotFoundError, match=r"MR_DWI.*1 other"):
+            find_cases(tmp_path)
+
+    def test_no_folder(self, tmp_path):
+        match = r"nowhere: expected .*python -m helpers\.download gets ISLES 2015 and ISLES 2022$"
+        with pytest.raises(FileNotFoundError, match=match):
+            find_cases(tmp_path / "nowhere")
+
+    def test_a_link_to_a_scan_never_fetched_is_a_missing_file(self, tmp_path):
+        (tmp_path / "sub-1_dwi.nii").symlink_to(tmp_path / "annex" / "object")
+        (case,) = find_cases(tmp_path)
+        with pytest.raises(FileNotFoundError, match="sub-1_dwi"):
+            load_case(case)
+
+
+class TestLoadVolume:
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32, np.float64])
+    def test_every_format_holds_the_same_voxels(self, tmp_path, dtype):
+        array = random_scan().astype(dtype)
+        paths = [write(tmp_path / f"scan.{suffix}", array) for suffix in FORMATS]
+        paths.append(write(tmp_path / "compressed.mha", array, compressed=True))
+        for path in paths:
+            volume, geometry = load_volume(path)
+            np.testing.assert_array_equal(volume, array.astype(np.float32), strict=True)
+            assert geometry.size == volume.shape == SHAPE
+            assert volume.flags.c_contiguous and volume.flags.owndata
+
+    def test_str_and_path(self, tmp_path):
+        path = write(tmp_path / "scan.nii.gz", random_scan())
+        np.testing.assert_array_equal(load_volume(str(path))[0], load_volume(path)[0])
+
+    @pytest.mark.parametrize("suffix", ["nii", "mha"])
+    @pytest.mark.parametrize("axes", ORIENTATIONS)
+    def test_every_voxel_keeps_its_place_in_the_patient(self, tmp_path, axes, suffix):
+        """Wherever a voxel is stored, it ends up at the same point of the world, axial in LPS."""
+        stored = np.arange(60.0).reshape(3, 4, 5)
+        affine = stored_as(axes, stored.shape) @ np.diag([2, 3, 4, 1])
+        affine[:3, 3] += (-7, 11, 5)
+        path = write_as(tmp_path / f"scan.{suffix}", stored, affine)
+        volume, geometry = load_volume(path)
+        np.testing.assert_array_equal(np.reshape(geometry.direction, (3, 3)), np.eye(3))
+        assert geometry.size == volume.shape
+        for value, point in world_points(volume, geometry).items():
+            index = np.argwhere(stored == value)[0]
+            np.testing.assert_allclose(point, affine[:3, :3] @ index + affine[:3, 3], atol=1e-4)
+
+    def test_the_front_of_the_head_is_row_0_and_the_patients_right_is_column_0(self, tmp_path):
+        stored = np.zeros((5, 4, 3), np.float32)  # x to the right, y to the front, z upwards
+        stored[4, 3, 2] = 1  # RAS: the rightmost, foremost, topmost voxel
+        volume, _ = load_volume(write_nifti(tmp_path / "scan.nii", stored))
+        assert np.argwhere(volume).tolist() == [[2, 0, 0]]
+
+    def test_scale_and_offset_in_the_header_are_honoured(self, tmp_path):
+        image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+        image.header.set_slope_inter(0.5, 10)
+        for suffix in ("nii", "nii.gz"):
+            image.to_filename(tmp_path / f"scan.{suffix}")
+            volume, _ = load_volume(tmp_path / f"scan.{suffix}")
+            assert sorted(volume.ravel().tolist()) == [10 + stored / 2 for stored in range(24)]
+
+    @pytest.mark.parametrize("slope", [0, np.nan, np.inf])
+    def test_a_slope_of_0_or_no_number_is_no_scaling(self, tmp_path, slope):
+        """NIfTI's rule for 0; nibabel and ITK follow it for what is no number, too."""
+        path = write(tmp_path / "scan.nii", np.arange(60, dtype=np.int16).reshape(SHAPE))
+        patch_bytes(path, 112, np.float32([slope, 3]).tobytes())
+        assert sorted(load_volume(path)[0].ravel().tolist()) == list(range(60))
+
+    def test_a_scale_that_overflows_or_an_offset_that_is_no_number(self, tmp_path):
+        path = write(tmp_path / "scan.nii", np.full(SHAPE, 30_000, np.int16))
+        patch_bytes(path, 112, np.float32([3e38, 0]).tobytes())
+        with pytest.raises(VolumeReadError, match="60 of 60 voxels NaN or infinite"):
+            load_volume(path)
+        patch_bytes(path, 112, np.float32([1, np.nan]).tobytes())
+        with pytest.raises(VolumeReadError, match="invalid intercept nan"):
+            load_volume(path)
+
+    def test_big_endian_files(self, tmp_path):
+        array = random_scan()
+        header = nib.Nifti1Header(endianness=">")
+        nib.Nifti1Image(array.T, np.diag([-1, -1, 1, 1]), header).to_filename(tmp_path / "scan.nii")
+        assert (tmp_path / "scan.nii").read_bytes()[:4] == (348).to_bytes(4, "big")
+
+        text, end, _ = write(tmp_path / "scan.mha", array).read_bytes().partition(b"LOCAL\n")
+        swapped = text.replace(b"OrderMSB = False", b"OrderMSB = True")
+        (tmp_path / "scan.mha").write_bytes(swapped + end + array.astype(">f4").tobytes())
+        for suffix in ("nii", "mha"):
+            np.testing.assert_array_equal(load_volume(tmp_path / f"scan.{suffix}")[0], array)
+
+    def test_nifti_2_is_nifti_1_with_wider_numbers(self, tmp_path):
+        place = np.diag([2, 3, 4, 1])
+        paths = [
+            nifti(tmp_path / f"{kind.__name__}.nii.gz", qform=place, sform=place, kind=kind)
+            for kind in (nib.Nifti1Image, nib.Nifti2Image)
+        ]
+        (one, place_one), (two, place_two) = map(load_volume, paths)
+        np.testing.assert_array_equal(one, two)
+        assert place_one == place_two
+
+    @pytest.mark.parametrize("trailing", [(1,), (1, 1)])
+    @pytest.mark.parametrize("suffix", ["nii.gz", "mha"])
+    def test_trailing_single_axes_are_no_volumes(self, tmp_path, trailing, suffix):
+        array = random_scan()
+        path = tmp_path / f"scan.{suffix}"
+        image = sitk.GetImageFromArray(array.reshape(*trailing, *SHAPE), isVector=False)
+        sitk.WriteImage(image, str(path))
+        np.testing.assert_array_equal(load_volume(path)[0], array)
+
+    @pytest.mark.parametrize("suffix", ["nii.gz", "mha"])
+    def test_several_volumes_ask_which(self, tmp_path, suffix):
+        arrays = np.stack([random_scan(seed=seed) for seed in range(3)])
+        path = tmp_path / f"scan.{suffix}"
+        image = sitk.GetImageFromArray(arrays, isVector=False)
+        image.SetSpacing((2.0, 2.0, 5.0, 1.0))
+        sitk.WriteImage(image, str(path))
+        with pytest.raises(ValueError, match=r"scan.*volume_index from 0 to 2.*None"):
+            load_volume(path)
+        for index, array in enumerate(arrays):
+            volume, geometry = load_volume(path, volume_index=index)
+            np.testing.assert_array_equal(volume, array)
+            assert geometry.spacing == (5, 2, 2)
+        for index in (3, -1, 0.5, "first"):
+            with pytest.raises(ValueError, match="volume_index"):
+                load_volume(path, volume_index=index)
+
+    def test_the_place_of_the_time_axis_does_not_matter(self, tmp_path):
+        path = tmp_path / "scan.mha"
+        sitk.WriteImage(sitk.GetImageFromArray(np.ones((2, *SHAPE)), isVector=False), str(path))
+        content = path.read_bytes().replace(
+            b"ElementSpacing = 1 1 1 1", b"ElementSpacing = 1 1 1 0"
+        )
+        path.write_bytes(content.replace(b"Offset = 0 0 0 0", b"Offset = 0 0 0 nan"))
+        assert load_volume(path, volume_index=1)[1].spacing == (1, 1, 1)
+
+    @pytest.mark.parametrize("suffix", FORMATS)
+    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+    def test_non_finite_voxels_are_counted(self, tmp_path, suffix, bad):
+        array = random_scan()
+        array[1, 1:3, 2] = bad
+        path = write(tmp_path / f"scan.{suffix}", array)
+        with pytest.raises(VolumeReadError, match=r"scan\..* 2 of 60"):
+            load_volume(path)
+
+    def test_what_float32_cannot_hold_is_counted_too(self, tmp_path):
+        array = random_scan().astype(np.float64)
+        array[0, 0, 0] = 1e300
+        for suffix in FORMATS:
+            with pytest.raises(VolumeReadError, match="1 of 60"):
+                load_volume(write(tmp_path / f"scan.{suffix}", array))
+
+    @pytest.mark.parametrize("suffix", FORMATS)
+    @pytest.mark.parametrize("content", [b"", b"hello, world\n" * 40, bytes(1000)])
+    def test_empty_and_text_files(self, tmp_path, suffix, content):
+        path = tmp_path / f"scan.{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(VolumeReadError, match=f"scan.{suffix}"):
+            load_volume(path)
+
+    @pytest.mark.parametrize(
+        ("actual", "claimed"),
+        [("nii", "nii.gz"), ("nii.gz", "nii"), ("mha", "nii"), ("nii", "mha")],
+    )
+    def test_a_file_under_another_formats_name(self, tmp_path, actual, claimed):
+        path = write(tmp_path / f"scan.{actual}", random_scan())
+        path.rename(tmp_path / f"renamed.{claimed}")
+        with pytest.raises(VolumeReadError, match=f"renamed.{claimed}"):
+            load_volume(tmp_path / f"renamed.{claimed}")
+
+    def test_missing_file_folder_and_unknown_suffix(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"gone\.nii"):
+            load_volume(tmp_path / "gone.nii")
+        (tmp_path / "folder.nii").mkdir()
+        with pytest.raises(VolumeReadError, match=r"folder\.nii"):
+            load_volume(tmp_path / "folder.nii")
+        (tmp_path / "scan.png").touch()
+        with pytest.raises(VolumeReadError, match=r"scan\.png.*\.nii\.gz"):
+            load_volume(tmp_path / "scan.png")
+
+    def test_an_image_of_two_axes(self, tmp_path):
+        path = write_nifti(tmp_path / "slice.nii", np.ones((4, 5), np.float32))
+        with pytest.raises(VolumeReadError, match=r"slice\.nii.*three axes"):
+            load_volume(path)
+
+    def test_one_voxel_is_a_volume_and_none_is_not(self, tmp_path):
+        path = write(tmp_path / "scan.mha", np.full((1, 1, 1), 7, np.float32))
+        assert load_volume(path)[0].tolist() == [[[7]]]
+        content = path.read_bytes()[:-4]
+        path.write_bytes(content.replace(b"DimSize = 1 1 1", b"DimSize = 1 1 0"))
+        with pytest.raises(VolumeReadError, match=r"scan.*three axes, found \(0, 1, 1\)"):
+            load_volume(path)
+
+    def test_a_colour_image(self, tmp_path):
+        path = tmp_path / "colour.mha"
+        sitk.WriteImage(sitk.GetImageFromArray(np.zeros((*SHAPE, 3), np.uint8)), str(path))
+        with pytest.raises(VolumeReadError, match=r"colour.*not one number per voxel but 3"):
+            load_volume(path)
+        colours = np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+        for suffix, array in (("nii", colours), ("nii.gz", np.ones(SHAPE, np.complex64))):
+            path = write_nifti(tmp_path / f"colour.{suffix}", array)
+            with pytest.raises(VolumeReadError, match=r"colour.*not one real number per voxel but"):
+                load_volume(path)
+
+    def test_a_voxel_size_of_zero_is_not_one_millimetre(self, tmp_path):
+        path = patch_bytes(write(tmp_path / "scan.nii", random_scan()), 80, bytes(4))  # pixdim[1]
+        with pytest.raises(VolumeReadError, match=r"pixdim.* should be non-zero"):
+            load_volume(path)
+
+    def test_a_header_whose_voxels_are_in_another_file(self, tmp_path):
+        path = patch_bytes(write(tmp_path / "scan.nii", random_scan()), 344, b"ni1")
+        with pytest.raises(VolumeReadError, match=r"scan.*\('no NIfTI header'\)"):
+            load_volume(path)
+
+    @pytest.mark.parametrize(
+        ("line", "other", "message"),
+        [
+            ("ElementSpacing = 1 1 1", "ElementSpacing = 0 1 1", "positive spacing"),
+            ("ElementSpacing = 1 1 1", "ElementSpacing = 1 -1 1", "positive spacing"),
+            ("ElementSpacing = 1 1 1", "ElementSpacing = 1 1 nan", "finite"),
+            ("ElementSpacing = 1 1 1", "ElementSpacing = 1 inf 1", "finite"),
+            ("ElementSpacing = 1 1 1", "ElementSpacing = 1 1", "shape"),
+            ("ElementSpacing = 1 1 1", "ElementSpacing = 1 1 thin", "thin"),
+            ("ElementSpacing = 1 1 1\n", "", "without ElementSpacing"),
+            ("Offset = 0 0 0", "Offset = 0 0 nan", "finite origin"),
+            ("Offset = 0 0 0", "Offset = 0 0 0 0", "shape"),
+            ("Offset = 0 0 0\n", "", "without Offset"),
+            ("TransformMatrix = 1 0 0 0 1 0", "TransformMatrix = 1 .1 0 0 1 0", "right angles"),
+            ("TransformMatrix = 1 0 0 0 1 0", "TransformMatrix = 1 0 0 0 nan 0", "right angles"),
+            ("TransformMatrix = 1 0 0 0 1 0", "TransformMatrix = 1 0 0 0 2 0", "right angles"),
+            ("TransformMatrix = 1 0 0 0 1 0", "TransformMatrix = 1 0 0 1 0 0", "right angles"),
+            ("DimSize = 5 4 3", "DimSize = 5 4 4", "240 bytes of voxels .* asks for 320"),
+            ("DimSize = 5 4 3", "DimSize = 5 4 2", "240 bytes of voxels .* asks for 160"),
+            ("DimSize = 5 4 3", "DimSize = 5 -4 -3", "dimension"),
+            ("DimSize = 5 4 3", "DimSize = five 4 3", "five"),
+            ("DimSize = 5 4 3", "DimSize = 60", "three axes"),
+            ("NDims = 3", "NDims = 2", "shape"),
+            ("NDims = 3\n", "", "without NDims"),
+            ("ObjectType = Image", "ObjectType = Scene", r"\('no MetaImage header'\)"),
+            ("DimSize = 5 4 3\n", "", "without DimSize"),
+            ("ElementSpacing = 1 1 1\nDimSize = 5 4 3\n", "", "without DimSize, ElementSpacing'"),
+            ("ElementType = MET_FLOAT", "ElementType = MET_DOUBLE", "asks for 480"),
+            ("ElementType = MET_FLOAT", "ElementType = MET_STRING", "MET_STRING"),
+            ("ElementType = MET_FLOAT\n", "", "without ElementType"),
+            ("BinaryData = True", "BinaryData = False", r"\('voxels written out as text'\)"),
+            ("BinaryData = True\n", "", "without BinaryData"),
+            ("CompressedData = False", "CompressedData = True", "decompress"),
+            ("ElementDataFile = LOCAL", "ElementDataFile = scan.raw", "0 bytes of voxels"),
+        ],
+    )
+    def test_an_mha_header_with_a_fault_is_named(self, tmp_path, capfd, line, other, message):
+        path = write(tmp_path / "scan.mha", random_scan())
+        content = path.read_bytes()
+        assert content.count(line.encode()) == 1
+        path.write_bytes(content.replace(line.encode(), other.encode()))
+        with pytest.raises(VolumeReadError, match=rf"scan\.mha.*{message}"):
+            load_volume(path)
+        assert capfd.readouterr() == ("", "")
+
+    def test_an_mha_with_other_blanks_and_lines_than_simpleitk_writes(self, tmp_path):
+        path = write(tmp_path / "scan.mha", random_scan(), spacing=(5, 2, 1))
+        expected = load_volume(path)
+        content = path.read_bytes()
+        text = content.replace(b"Offset = 0", b"Comment = \xb5m, by hand\nnote\nOffset=0")
+        path.write_bytes(text.replace(b"ElementSpacing = 1 2 5", b"ElementSpacing =  1  2 5 "))
+        volume, geometry = load_volume(path)
+        np.testing.assert_array_equal(volume, expected[0])
+        assert geometry == expected[1]
+
+    @pytest.mark.parametrize("lie", [b"CompressedDataSize = 9\n", b""])
+    def test_a_compressed_mha_whose_header_lies_about_its_length(self, tmp_path, lie):
+        path = write(tmp_path / "scan.mha", np.zeros(SHAPE, np.int16), compressed=True)
+        lines = path.read_bytes().split(b"\n")
+        truth = next(line for line in lines if line.startswith(b"CompressedDataSize")) + b"\n"
+        path.write_bytes(path.read_bytes().replace(truth, lie))
+        try:
+            volume, _ = load_volume(path)
+        except VolumeReadError:
+            return
+        assert not volume.any()
+
+
+class TestDamage:
+    """What is known to have gone wrong; tests/helpers/test_scans.py looks for what is not."""
+
+    @pytest.mark.parametrize("suffix", FORMATS)
+    @pytest.mark.parametrize("n_bytes", [113, 121])
+    def test_too_few_or_too_many_voxels_are_counted(self, tmp_path, capfd, suffix, n_bytes):
+        path = write(tmp_path / f"scan.{suffix}", np.zeros(SHAPE, np.int16))
+        content = path.read_bytes()
+        content = gzip.decompress(content) if suffix == "nii.gz" else content
+        damaged = (content + bytes(1))[: len(content) - 120 + n_bytes]
+        path.write_bytes(gzip.compress(damaged) if suffix == "nii.gz" else damaged)
+        with pytest.raises(VolumeReadError, match=rf"{n_bytes} bytes of voxels.* 120\b"):
+            load_volume(path)
+        assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize("suffix", ["nii.gz", "mha"])
+    def test_a_wrong_or_missing_checksum(self, tmp_path, suffix):
+        path = write(tmp_path / f"scan.{suffix}", random_scan().round(), compressed=True)
+        content = path.read_bytes()
+        last = {"nii.gz": -5, "mha": -1}[suffix]  # CRC-32 before the length; Adler-32
+        for damaged in (
+            content[:last] + bytes([content[last] ^ 1]) + content[len(content) + last + 1 :],
+            content[:-1],
+        ):
+            assert len(content) - len(damaged) in (0, 1)
+            path.write_bytes(damaged)
+            with pytest.raises(VolumeReadError, match=f"scan.{suffix}"):
+                load_volume(path)
+
+    @pytest.mark.parametrize("n_bytes", [-1, 1])
+    def test_a_compressed_mha_ends_with_its_voxels(self, tmp_path, n_bytes):
+        path = write(tmp_path / "scan.mha", random_scan().round(), compressed=True)
+        content = path.read_bytes()
+        path.write_bytes((content + bytes(1))[: len(content) + n_bytes])
+        match = r"\('compressed voxels that do not end where the file does'\)"
+        with pytest.raises(VolumeReadError, match=match):
+            load_volume(path)
+
+    def test_a_plain_nifti_under_the_name_of_a_compressed_one(self, tmp_path):
+        path = write(tmp_path / "scan.nii", random_scan()).rename(tmp_path / "scan.nii.gz")
+        with pytest.raises(VolumeReadError, match=r"scan\.nii\.gz.*Not a gzipped file"):
+            load_volume(path)
+
+    def test_what_nibabel_would_repair_is_refused_without_a_word(self, tmp_path, capfd):
+        path = patch_bytes(write(tmp_path / "scan.nii", random_scan()), 0, b"\xff")  # sizeof_hdr
+        with pytest.raises(VolumeReadError, match="sizeof_hdr should be 348"):
+            load_volume(path)
+        assert capfd.readouterr() == ("", "")
+
+
+class TestLoadCase:
+    def test_scan_brain_and_lesion(self, tmp_path):
+        scan = np.zeros((5, 7, 7), np.float32)
+        scan[1:4, 1:6, 1:6] = 100
+        scan[2, 3, 3] = 0  # a ventricle: dark, but inside the head
+        mask = np.zeros_like(scan, dtype=np.uint8)
+        mask[2, 2, 2] = 1
+        loaded = load_case(pair(tmp_path, scan, mask))
+        assert loaded.subject_id == "sub-1"
+        assert (loaded.dwi.dtype, loaded.lesion.dtype, loaded.brain.dtype) == (
+            np.float32,
+            bool,
+            bool,
+        )
+        np.testing.assert_array_equal(loaded.dwi, scan)
+        assert np.argwhere(loaded.lesion).tolist() == [[2, 2, 2]]
+        assert loaded.brain.sum() == 3 * 5 * 5
+        assert loaded.brain[2, 3, 3]
+        assert loaded.spacing == (1, 1, 1)
+
+    def test_an_empty_mask_is_a_patient_without_a_lesion(self, tmp_path):
+        lesion = load_case(pair(tmp_path)).lesion
+        assert lesion.dtype == bool and not lesion.any()
+
+    def test_no_mask_is_not_an_empty_mask(self, tmp_path):
+        case = Case("sub-1", write(tmp_path / "scan.nii", random_scan()))
+        assert load_case(case).lesion is None
+
+    def test_a_missing_mask_file(self, tmp_path):
+        case = pair(tmp_path)
+        case.lesion.unlink()
+        with pytest.raises(FileNotFoundError, match="sub-1_msk"):
+            load_case(case)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float64])
+    def test_0_and_255_are_two_labels(self, tmp_path, dtype):
+        mask = (random_scan() > 500).astype(dtype) * dtype(255)
+        np.testing.assert_array_equal(load_case(pair(tmp_path, mask=mask)).lesion, mask == 255)
+
+    @pytest.mark.parametrize(
+        ("labels", "named"),
+        [
+            ([0, 1, 2], "found 0, 1, 2"),
+            ([0, 0.4], r"found 0, 0\.4"),
+            ([0, 1, np.nan], "found 0, 1, nan"),
+            ([0, 1, np.inf], "found 0, 1, inf"),
+            ([0, 1, 255], "found 0, 1, 255"),
+            ([-1, 0], "found -1, 0"),
+            ([0, 1, 2, 3, 4], "found 0, 1, 2, 3, 4"),
+            ([0, 1, 2, 3, 4, 5], "found 0, 1, 2, 3, 4, …"),
+        ],
+    )
+    @pytest.mark.parametrize("suffix", FORMATS)
+    def test_other_labels_are_named(self, tmp_path, labels, named, suffix):
+        mask = np.zeros(SHAPE, np.float32)
+        mask.flat[: len(labels)] = labels
+        scan = write(tmp_path / "scan.mha", random_scan())
+        case = Case("sub-1", scan, write(tmp_path / f"mask.{suffix}", mask))
+        with pytest.raises(LabelError, match=rf"mask\.{suffix}.*{named}$"):
+            load_case(case)
+
+    @pytest.mark.parametrize(
+        ("scan", "found"),
+        [
+            (np.zeros(SHAPE, np.float32), "0 to 0"),
+            (np.full(SHAPE, 7, np.int16), "7 to 7"),
+            (-random_scan(), "brain above zero"),
+            (np.where(random_scan() > 500, 0, -random_scan()), "-.* to 0"),
+        ],
+    )
+    def test_no_brain(self, tmp_path, scan, found):
+        with pytest.raises(VolumeReadError, match=f"sub-1_dwi.*{found}"):
+            load_case(pair(tmp_path, scan))
+
+    def test_nan_in_the_scan_is_counted(self, tmp_path):
+        scan = random_scan()
+        scan[0, 0, :3] = np.nan
+        with pytest.raises(VolumeReadError, match=r"sub-1_dwi.*3 of 60"):
+            load_case(pair(tmp_path, scan))
+
+    def test_a_brain_of_one_voxel_is_a_brain(self, tmp_path):
+        scan = np.zeros(SHAPE, np.float32)
+        scan[1, 2, 3] = 5
+        loaded = load_case(pair(tmp_path, scan, (scan > 0).astype(np.uint8)))
+        assert np.argwhere(loaded.brain).tolist() == [[1, 2, 3]]
+        np.testing.assert_array_equal(loaded.lesion, loaded.brain)
+
+    def test_a_scan_scaled_to_1_has_a_brain_too(self, tmp_path):
+        scan = np.where(np.arange(5) < 2, 0, random_scan() / 1000)
+        brain = load_case(pair(tmp_path, scan)).brain
+        assert not brain[..., :2].any() and brain[..., 2:].all()
+
+    def test_negative_voxels_are_outside_the_brain(self, tmp_path):
+        scan = np.where(np.arange(5) < 2, -3, random_scan()).astype(np.float32)
+        brain = load_case(pair(tmp_path, scan)).brain
+        assert not brain[..., :2].any() and brain[..., 2:].all()
+
+
+class TestGeometry:
+    @pytest.mark.parametrize(
+        ("what", "header"),
+        [
+            ("spacing", {"spacing": (1.01, 1, 1)}),
+            ("origin", {"origin": (0, 0, 0.1)}),
+            ("direction", {"direction": [[1, 0, 0], [0, 0.995, -0.0999], [0, 0.0999, 0.995]]}),
+        ],
+    )
+    def test_a_mask_elsewhere_is_refused_with_both_names_and_values(self, tmp_path, what, header):
+        with pytest.raises(GeometryMismatchError, match=f"sub-1_msk.*{what}.*sub-1_dwi.*found"):
+            load_case(pair(tmp_path, **header))
+
+    @pytest.mark.parametrize("shape", [(3, 4, 6), (3, 5, 4), (4, 3, 5), (5, 4, 3)])
+    def test_another_shape(self, tmp_path, shape):
+        match = rf"size \(3, 4, 5\).*found \({', '.join(map(str, shape))}\)"
+        with pytest.raises(GeometryMismatchError, match=match):
+            load_case(pair(tmp_path, mask=np.zeros(shape, np.uint8)))
+
+    @pytest.mark.parametrize("suffix", FORMATS)
+    @pytest.mark.parametrize(
+        ("what", "header"),
+        [
+            ("spacing", {"spacing": (5, 2, 1)}),
+            ("origin", {"spacing": (5, 1, 2), "origin": (20, 10, 0)}),
+            ("spacing", {"spacing": (5, 1, 2), "direction": ROTATED}),
+        ],
+    )
+    def test_transposed_with_equal_shape(self, tmp_path, what, header, suffix):
+        """Rows and columns swapped: the shape cannot tell, but spacing or origin do."""
+        place = {"spacing": (5, 1, 2), "origin": (10, 20, 0)}
+        scan = write(tmp_path / f"scan.{suffix}", random_scan((3, 4, 4)), **place)
+        mask = np.zeros((3, 4, 4), np.uint8)
+        mask = write(tmp_path / f"mask.{suffix}", mask, **{**place, **header})
+        with pytest.raises(GeometryMismatchError, match=what):
+            load_case(Case("sub-1", scan, mask))
+
+    def test_rounding_noise_in_a_header_passes(self, tmp_path):
+        noise = 1e-5
+        case = pair(tmp_path, spacing=(1 + noise, 1, 1 - noise), origin=(noise, -noise, noise))
+        assert load_case(case).lesion is not None
+
+    @pytest.mark.parametrize("axis", range(3))
+    @pytest.mark.parametrize("sign", [-1, 1])
+    @pytest.mark.parametrize(
+        ("what", "tolerance"), [("spacing", 1e-3), ("origin", 1e-2), ("direction", 1e-3)]
+    )
+    def test_where_noise_ends(self, tmp_path, what, tolerance, axis, sign):
+        for share in (0.9, 1.1):
+            offset = sign * share * tolerance
+            header = {
+                "spacing": {"spacing": np.ones(3) + offset * np.eye(3)[axis]},
+                "origin": {"origin": offset * np.eye(3)[axis]},
+                "direction": {"direction": turned(offset, axis)},
+            }[what]
+            case = pair(tmp_path, **header)
+            if share < 1:
+                assert load_case(case).lesion is not None
+            else:
+                with pytest.raises(GeometryMismatchError, match=f"the {what} "):
+                    load_case(case)
+
+    def test_far_from_the_scanners_centre_noise_ends_as_near(self, tmp_path):
+        scan = write(tmp_path / "scan.mha", random_scan(), origin=(0, 0, -3000))
+        mask = np.zeros(SHAPE, np.uint8)
+        mask = write(tmp_path / "mask.mha", mask, origin=(0, 0, -3000.02))
+        with pytest.raises(GeometryMismatchError, match="the origin"):
+            load_case(Case("sub-1", scan, mask))
+
+    @pytest.mark.parametrize("axes", ORIENTATIONS)
+    def test_a_mask_stored_in_another_orientation_lands_on_its_scan(self, tmp_path, axes):
+        scan = random_scan()
+        lps = nib.orientations.io_orientation(np.diag([-1, -1, 1, 1]))
+        to_axes = nib.orientations.ornt_transform(lps, nib.orientations.axcodes2ornt(tuple(axes)))
+        mask = nib.orientations.apply_orientation((scan.T > 700).astype(np.uint8), to_axes)
+        place = np.diag([-1, -1, 1, 1]) @ nib.orientations.inv_ornt_aff(to_axes, scan.T.shape)
+        path = write_nifti(tmp_path / "mask.nii.gz", mask, place)
+        case = Case("sub-1", write(tmp_path / "scan.nii", scan), path)
+        np.testing.assert_array_equal(load_case(case).lesion, scan > 700)
+
+
+class TestTwoPlacesInOneNifti:
+    """A NIfTI may say where it lies twice: by its qform and by its sform."""
+
+    HERE = np.array([[2, 0, 0, 10], [0, 3, 0, 20], [0, 0, 4, 30], [0, 0, 0, 1.0]])
+
+    def test_one_of_them_is_enough(self, tmp_path):
+        both, qform, sform = (
+            load_volume(nifti(tmp_path / f"{number}.nii", **places))[1]
+            for number, places in enumerate(
+                (
+                    {"qform": self.HERE, "sform": self.HERE},
+                    {"qform": self.HERE},
+                    {"sform": self.HERE},
+                )
+            )
+        )
+        # Stored towards the right, front and top; LPS's first voxel is the rightmost, foremost.
+        assert both == qform == sform
+        assert both == ((3, 4, 5), (4, 3, 2), (30, -29, -18), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+
+    def test_none_of_them_is_no_place(self, tmp_path):
+        """Nibabel and SimpleITK guess, each another front and back."""
+        with pytest.raises(VolumeReadError, match=r"scan.*\('neither a qform nor an sform"):
+            load_volume(nifti(tmp_path / "scan.nii"))
+
+    @pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+    @pytest.mark.parametrize(
+        ("what", "change", "named"),
+        [
+            ("spacing", np.diag([2, 1, 1, 1]), r"\(4.0, 3.0, 2.0\), the sform \(4.0, 3.0, 4.0\)"),
+            ("direction", np.diag([-1, 1, 1, 1]), r"-1.0\), the sform .* 1.0\)"),
+            ("origin", [[1, 0, 0, 1], *np.eye(4)[1:]], r"-10.0\), the sform \(.* -12.0\)"),
+        ],
+    )
+    def test_contradicting_each_other_both_are_named(self, tmp_path, what, change, named, suffix):
+        path = tmp_path / f"scan.{suffix}"
+        nifti(path, qform=self.HERE, sform=self.HERE @ np.array(change))
+        with pytest.raises(VolumeReadError, match=rf"scan.*the qform has the {what} .*{named}"):
+            load_volume(path)
+
+    def test_noise_between_them_passes(self, tmp_path):
+        noisy = self.HERE * (1 + 1e-5)
+        _, geometry = load_volume(nifti(tmp_path / "scan.nii", qform=self.HERE, sform=noisy))
+        assert geometry.spacing == (4, 3, 2)
+
+    @pytest.mark.parametrize(("units", "millimetres"), [("meter", 1000), ("micron", 0.001)])
+    def test_other_units_of_length(self, tmp_path, units, millimetres):
+        _, here = load_volume(nifti(tmp_path / "mm.nii", qform=self.HERE))
+        _, geometry = load_volume(nifti(tmp_path / "scan.nii", qform=self.HERE, units=units))
+        np.testing.assert_allclose(geometry.spacing, np.multiply(here.spacing, millimetres))
+        np.testing.assert_allclose(geometry.origin, np.multiply(here.origin, millimetres))
+        assert geometry.direction == here.direction
+        unknown = nifti(tmp_path / "unknown.nii", qform=self.HERE, units="unknown")
+        assert load_volume(unknown)[1] == here
+
+    def test_sheared_axes(self, tmp_path):
+        sheared = self.HERE.copy()
+        sheared[0, 1] = 0.01
+        with pytest.raises(VolumeReadError, match=r"scan.*axes at right angles, found.*-0\.0033"):
+            load_volume(nifti(tmp_path / "scan.nii", sform=sheared))
+
+    def test_an_axis_without_length(self, tmp_path):
+        nowhere = self.HERE @ np.diag([1, 1, 0, 1])
+        with pytest.raises(VolumeReadError, match=r"scan.*expected positive spacing"):
+            load_volume(nifti(tmp_path / "scan.nii", sform=nowhere))
+
+
+class TestResampling:
+    def test_half_the_resolution_averages_the_scan_and_keeps_the_edges(self, tmp_path):
+        scan = random_scan((2, 4, 6))
+        case = Case("sub-1", write(tmp_path / "scan.nii", scan, spacing=(3, 1, 1)))
+        loaded = load_case(case, spacing=(3, 2, 2))
+        assert loaded.spacing == (3, 2, 2)
+        blocks = scan.reshape(2, 2, 2, 3, 2).mean(axis=(2, 4))
+        np.testing.assert_allclose(loaded.dwi, blocks, rtol=1e-5)
+
+    def test_its_own_spacing_changes_nothing(self, tmp_path):
+        case = pair(tmp_path, mask=(random_scan() > 500).astype(np.uint8))
+        kept, resampled = load_case(case), load_case(case, spacing=[1, 1, 1])
+        np.testing.assert_allclose(resampled.dwi, kept.dwi, rtol=1e-6)
+        np.testing.assert_array_equal(resampled.lesion, kept.lesion)
+
+    def test_its_own_spacing_changes_nothing_in_an_oblique_scan(self, tmp_path):
+        place = {"spacing": (5, 2, 2), "origin": (-9, 4, 7), "direction": turned(0.2, 0)}
+        case = Case("sub-1", write(tmp_path / "scan.nii.gz", random_scan(), **place))
+        kept, resampled = load_case(case), load_case(case, spacing=(5, 2, 2))
+        np.testing.assert_allclose(resampled.dwi, kept.dwi, rtol=1e-4)
+
+    def test_voxels_may_grow_to_the_size_of_the_scan_but_not_swallow_it(self, tmp_path):
+        case = pair(tmp_path, np.pad(random_scan(), ((0, 0), (0, 0), (0, 1))), np.zeros((3, 4, 6)))
+        assert load_case(case, spacing=(3, 1, 1)).dwi.shape == (1, 4, 6)
+        match = r"leave a voxel of the scan's \[3.0, 4.0, 6.0\] mm \(z, y, x\), found \(7.0, 1"
+        with pytest.raises(ValueError, match=match):
+            load_case(case, spacing=(7, 1, 1))
+
+    def test_a_lesion_keeps_its_volume_and_stays_a_mask_on_its_scan(self, tmp_path):
+        scan = np.zeros((12, 20, 20), np.float32)
+        scan[2:10, 4:16, 4:16] = 100
+        mask = np.zeros_like(scan, dtype=np.uint8)
+        mask[4:8, 6:12, 6:12] = 1
+        loaded = load_case(pair(tmp_path, scan, mask * 255), spacing=np.full(3, 0.5))
+        assert loaded.dwi.shape == loaded.lesion.shape == loaded.brain.shape == (24, 40, 40)
+        assert loaded.lesion.sum() / 8 == mask.sum()
+        assert loaded.brain[loaded.lesion].all()
+        assert (loaded.brain == (loaded.dwi > 0)).all()
+
+    @pytest.mark.parametrize(
+        "spacing",
+        [2, (1, 1), (1, 1, 0), (1, -1, 1), (1, 1, np.nan), (1, 1, np.inf), "abc", (1, "x", 1)],
+    )
+    def test_spacing_must_be_three_positive_lengths(self, tmp_path, spacing):
+        with pytest.raises(ValueError, match="spacing must be three positive lengths"):
+            load_case(pair(tmp_path), spacing=spacing)
+
+
+def world_points(volume, geometry):
+    """Each voxel's point in nibabel's world (x, y, z in RAS), by the voxel's value."""
+    step = np.reshape(geometry.direction, (3, 3)) * geometry.spacing
+    points = np.indices(volume.shape).reshape(3, -1).T @ step.T + geometry.origin
+    return dict(zip(volume.ravel().tolist(), points[:, ::-1] * (-1, -1, 1), strict=True))
+
+
+@pytest.fixture(scope="module")
+def case():
+    shared = os.environ.get("VAE_BOOK_DATA") or Path(__file__).parents[3] / "shared" / "data"
+    root = Path(shared) / "isles2022"
+    name = "sub-strokecase0009"
+    cases = {case.subject_id: case for case in find_cases(root)} if root.is_dir() else {}
+    if name not in cases:
+        pytest.skip(f"{name} is not in {root} (VAE_BOOK_DATA names another data folder)")
+    return cases[name]
+
+
+@pytest.fixture(scope="module")
+def scan(case):
+    return load_case(case)
+
+
+class TestRealScan:
+    """One stroke patient of ISLES 2022; shared/data/README.md states the lesion's size."""
+
+    def test_the_lesion_measures_4_18_ml_in_21_pieces(self, scan):
+        assert scan.spacing == (2, 2, 2)
+        assert scan.lesion.sum() * np.prod(scan.spacing) / 1000 == pytest.approx(4.18, abs=0.005)
+        assert label(scan.lesion)[1] == 21
+
+    def test_a_fresh_infarct_is_bright_on_diffusion(self, scan):
+        assert np.median(scan.dwi[scan.lesion]) > np.median(scan.dwi[scan.brain & ~scan.lesion])
+
+    def test_the_brain_is_as_large_as_a_brain(self, scan):
+        assert 1000 < scan.brain.sum() * np.prod(scan.spacing) / 1000 < 2000
+        assert scan.brain[scan.lesion].all()
+
+    def test_every_voxel_is_where_nibabel_says(self, case):
+        volume, geometry = load_volume(case.dwi)
+        stored = nib.load(case.dwi)
+        voxels = np.asarray(stored.dataobj, dtype=np.float32)
+        for index in np.random.default_rng(0).integers(0, volume.shape, size=(200, 3)):
+            step = np.reshape(geometry.direction, (3, 3)) * geometry.spacing
+            x, y, z = ((step @ index) + geometry.origin)[::-1]
+            there = np.linalg.inv(stored.affine) @ (-x, -y, z, 1)
+            np.testing.assert_allclose(there, there.round(), atol=1e-3)
+            assert volume[tuple(index)] == voxels[tuple(there.round().astype(int)[:3])]
+
+    def test_rows_run_to_the_back_columns_to_the_left_slices_up(self, case):
+        _, geometry = load_volume(case.dwi)
+        direction = np.reshape(geometry.direction, (3, 3))
+        assert (np.diag(direction) > 0.9).all()  # oblique: 12 degrees off the axes
+
+    def test_resampled_it_stays_the_same_patient(self, case, scan):
+        coarse = load_case(case, spacing=(4, 2, 2))
+        assert coarse.dwi.shape[1:] == scan.dwi.shape[1:]
+        assert coarse.lesion.sum() * 16 / 1000 == pytest.approx(4.18, rel=0.2)
+
+    def test_the_flair_lies_on_another_grid(self, case):
+        (flair,) = case.dwi.parent.glob("*_flair.nii.gz")
+        with pytest.raises(GeometryMismatchError, match="flair"):
+            load_case(Case(case.subject_id, flair, case.lesion))
+
+    def test_a_download_that_stopped_early(self, case, tmp_path):
+        shutil.copyfile(case.dwi, tmp_path / case.dwi.name)
+        os.truncate(tmp_path / case.dwi.name, 1_000_000)
+        with pytest.raises(VolumeReadError, match="sub-strokecase0009"):
+            load_volume(tmp_path / case.dwi.name)

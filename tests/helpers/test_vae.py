@@ -1,0 +1,783 @@
+"""Facts about the variational autoencoder; the same on TensorFlow, JAX and PyTorch."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, norm
+
+from helpers.vae import (
+    VAE,
+    Sampling,
+    _silent_stderr,
+    build_conv_vae,
+    build_dense_vae,
+    fit_and_encode,
+    fit_dense_vae,
+    fit_vae,
+    keras,
+    kl_divergence,
+    kl_to_mixture,
+    reconstruction_loss,
+)
+
+array = keras.ops.convert_to_numpy
+
+
+def tensors(*arrays):
+    return [keras.ops.convert_to_tensor(np.asarray(a, np.float32)) for a in arrays]
+
+
+@pytest.fixture(scope="module")
+def stripes():
+    """Images of one vertical stripe whose place and brightness vary."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((500, 8, 8), np.float32)
+    for image, column, value in zip(
+        images, rng.integers(8, size=500), rng.uniform(0.5, 1, 500), strict=True
+    ):
+        image[:, column] = value
+    return images
+
+
+def fitted(images, *, epochs=1, learning_rate=3e-3, **kwargs):
+    keras.utils.set_random_seed(0)
+    vae = build_dense_vae(2, input_shape=images.shape[1:], hidden_units=32, **kwargs)
+    vae.compile(optimizer=keras.optimizers.Adam(learning_rate))
+    history = vae.fit(images, epochs=epochs, batch_size=64, verbose=0)
+    return vae, history.history
+
+
+# --- the KL divergence ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mean", "log_var", "expected"),
+    [(0, 0, 0), (1, 0, 0.5), (1, 1, (np.e - 1) / 2), (0, 1, (np.e - 2) / 2), (2, 0, 2)],
+)
+@pytest.mark.parametrize("latent_dim", [1, 5])
+def test_kl_of_known_gaussians(mean, log_var, expected, latent_dim):
+    shape = (3, latent_dim)
+    kl = array(kl_divergence(np.full(shape, float(mean)), np.full(shape, float(log_var))))
+    np.testing.assert_allclose(kl, np.full(3, latent_dim * expected), rtol=1e-5, atol=1e-6)
+
+
+def test_kl_agrees_with_monte_carlo():
+    rng = np.random.default_rng(0)
+    mean, log_var = rng.normal(size=4), rng.normal(size=4)
+    sd = np.exp(log_var / 2)
+    z = mean + sd * rng.standard_normal((200_000, 4))
+    log_ratio = (norm.logpdf(z, mean, sd) - norm.logpdf(z)).sum(axis=1)
+    error = log_ratio.std() / np.sqrt(len(z))
+    closed = float(array(kl_divergence(mean[None].astype("f4"), log_var[None].astype("f4")))[0])
+    assert abs(closed - log_ratio.mean()) < 4 * error
+    assert error < 0.02
+
+
+# --- the KL divergence to a mixture -----------------------------------------------------------
+
+
+def mixture_of(components, latent_dim, seed):
+    """Mean and log-variance of two codes; log-weights, centres and log-variances of a mixture."""
+    rng = np.random.default_rng(seed)
+    weights = rng.dirichlet(np.ones(components))
+    codes, centres = ((n, latent_dim) for n in (2, components))
+    return (
+        rng.normal(0, 2, codes),
+        rng.normal(0, 0.7, codes),
+        np.log(weights),
+        rng.normal(0, 2, centres),
+        rng.normal(0, 0.7, centres),
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 5), st.integers(0, 99))
+def test_to_one_component_the_bound_is_the_divergence(latent_dim, seed):
+    mean, log_var, _, centre, spread = mixture_of(1, latent_dim, seed)
+    bound, belongs = kl_to_mixture(*tensors(mean, log_var, [0.0], centre, spread))
+    # Moved and scaled so that the component becomes N(0, I), nothing has changed.
+    moved = tensors((mean - centre) / np.exp(spread / 2), log_var - spread)
+    np.testing.assert_allclose(array(bound), array(kl_divergence(*moved)), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(array(belongs), 1, rtol=1e-5)
+    standard = kl_to_mixture(*tensors(mean, log_var, [0.0], 0 * centre, 0 * spread))[0]
+    plain = kl_divergence(*tensors(mean, log_var))
+    np.testing.assert_allclose(array(standard), array(plain), rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 99))
+def test_a_component_cut_in_pieces_is_the_same_component(latent_dim, pieces, seed):
+    mean, log_var, _, centre, spread = mixture_of(1, latent_dim, seed)
+    whole, _ = kl_to_mixture(*tensors(mean, log_var, [0.0], centre, spread))
+    weights = np.random.default_rng(seed).dirichlet(np.full(pieces, 5.0))
+    cut = (np.log(weights), np.repeat(centre, pieces, 0), np.repeat(spread, pieces, 0))
+    bound, belongs = kl_to_mixture(*tensors(mean, log_var, *cut))
+    np.testing.assert_allclose(array(bound), array(whole), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(array(belongs), np.tile(weights, (2, 1)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_bound_is_never_below_the_divergence_to_the_mixture(seed):
+    mean, log_var, log_weights, centres, spreads = mixture_of(3, 2, seed)
+    bound, belongs = kl_to_mixture(*tensors(mean, log_var, log_weights, centres, spreads))
+    np.testing.assert_allclose(array(belongs).sum(axis=1), 1, rtol=1e-5)
+    rng = np.random.default_rng(seed)
+    for m, sd, upper in zip(mean, np.exp(log_var / 2), array(bound), strict=True):
+        z = m + sd * rng.standard_normal((20_000, 2))
+        each = norm.logpdf(z[:, None], centres, np.exp(spreads / 2)).sum(axis=-1)
+        log_ratio = norm.logpdf(z, m, sd).sum(axis=1) - logsumexp(each + log_weights, axis=1)
+        error = log_ratio.std() / np.sqrt(len(z))
+        assert upper > log_ratio.mean() - 4 * error
+        # Nor is it above what the nearest single component would give.
+        apart = [
+            float(array(kl_to_mixture(*tensors([m], [2 * np.log(sd)], [0], [c], [s]))[0])[0])
+            for c, s in zip(centres, spreads, strict=True)
+        ]
+        assert upper <= np.min(apart - log_weights) + 1e-3
+
+
+def test_a_code_belongs_to_the_component_it_lies_in():
+    centres = np.array([[-5.0, 0], [5, 0], [0, 40]])
+    belongs = array(
+        kl_to_mixture(
+            *tensors(centres, np.zeros((3, 2)), np.log([0.2, 0.3, 0.5]), centres, 0 * centres)
+        )[1]
+    )
+    np.testing.assert_allclose(belongs, np.eye(3), atol=1e-4)
+    between = kl_to_mixture(
+        *tensors([[0, 0]], [[0, 0]], np.log([0.25, 0.75]), centres[:2], 0 * centres[:2])
+    )
+    np.testing.assert_allclose(array(between[1]), [[0.25, 0.75]], rtol=1e-5)
+
+
+# --- the reconstruction loss ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
+def test_bernoulli_loss_at_one_half_is_log_2_a_pixel(x):
+    images = np.full((2, 28, 28), x, np.float32)
+    loss = array(reconstruction_loss(images, np.full_like(images, 0.5)))
+    np.testing.assert_allclose(loss, 784 * np.log(2), rtol=1e-5)
+    assert round(784 * np.log(2), 2) == 543.43
+
+
+def test_bernoulli_loss_is_smallest_where_the_decoder_is_right():
+    x = np.linspace(0.05, 0.95, 10, dtype=np.float32)
+    loss = [
+        array(reconstruction_loss(x[:, None], np.clip(x + shift, 0.01, 0.99)[:, None])).sum()
+        for shift in (-0.04, 0.0, 0.04)
+    ]
+    assert loss[1] < loss[0] and loss[1] < loss[2]
+
+
+def test_bernoulli_loss_of_a_confident_mistake_is_large_but_finite():
+    loss = array(reconstruction_loss(np.ones((1, 4), "f4"), np.zeros((1, 4), "f4")))
+    assert np.isfinite(loss).all() and loss[0] > 4 * 10
+
+
+def test_gaussian_loss_is_minus_the_log_density():
+    rng = np.random.default_rng(0)
+    x, mean = rng.normal(size=(2, 5, 3, 3)).astype(np.float32)
+    expected = -norm.logpdf(x, mean, 1).sum(axis=(1, 2))
+    np.testing.assert_allclose(array(reconstruction_loss(x, mean, "gaussian")), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("variance", [0.01, 1.0, 30.0])
+def test_a_gaussian_loss_of_any_variance_is_minus_the_log_density(variance):
+    rng = np.random.default_rng(0)
+    x, mean = rng.normal(size=(2, 5, 3, 3)).astype(np.float32)
+    expected = -norm.logpdf(x, mean, variance**0.5).sum(axis=(1, 2))
+    loss = reconstruction_loss(x, mean, "learned_gaussian", np.float32(np.log(variance)))
+    np.testing.assert_allclose(array(loss), expected, rtol=1e-4)
+
+
+PROBABILITIES = (1e-4, 0.03, 0.3, 0.489, 0.4901, 0.499, 0.5, 0.500001, 0.5101, 0.52, 0.9, 0.9999)
+
+
+def continuous_bernoulli(x, probability):
+    x = np.asarray(x, np.float32)[:, None]
+    return array(reconstruction_loss(x, np.full_like(x, probability), "continuous_bernoulli"))
+
+
+@pytest.mark.parametrize("probability", PROBABILITIES)
+def test_the_continuous_bernoulli_is_a_density_on_0_to_1(probability):
+    x = np.linspace(0, 1, 10_001)
+    density = np.exp(-continuous_bernoulli(x, probability))
+    assert np.trapezoid(density, x) == pytest.approx(1, rel=2e-3)
+
+
+def test_the_plain_bernoulli_is_none():
+    x = np.linspace(0, 1, 10_001, dtype=np.float32)[:, None]
+    density = np.exp(-array(reconstruction_loss(x, np.full_like(x, 0.5))))
+    assert np.trapezoid(density, x[:, 0]) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_continuous_bernoulli_at_one_half_is_the_uniform_distribution():
+    np.testing.assert_allclose(continuous_bernoulli(np.linspace(0, 1, 11), 0.5), 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("probability", [0.4901, 0.4905, 0.5095, 0.5101])
+def test_near_one_half_the_power_series_is_the_closed_form(probability):
+    x, off = np.linspace(0, 1, 5), 1 - 2 * probability
+    density = np.log(2 * np.arctanh(off) / off)
+    density += x * np.log(probability) + (1 - x) * np.log(1 - probability)
+    np.testing.assert_allclose(continuous_bernoulli(x, probability), -density, atol=5e-6)
+
+
+@pytest.mark.parametrize("probability", [0.0, *PROBABILITIES, 1.0])
+def test_the_gradient_of_the_continuous_bernoulli_is_finite_and_0_at_its_mean(probability):
+    lowest = np.clip(probability, 1e-6, 1 - 1e-6)
+    off = 1 - 2 * lowest
+    mean = 0.5 if abs(off) < 1e-3 else 1 / (2 * np.arctanh(off)) - lowest / off
+
+    def loss_of(x, decoded):
+        return keras.ops.sum(reconstruction_loss(x, decoded, "continuous_bernoulli"))
+
+    for x in (0.0, 0.5, 1.0):
+        pixels = np.float32([[x]]), np.float32([[probability]])
+        assert all(np.isfinite(g).all() for g in gradients(loss_of, pixels))
+    if 0 < probability < 1:  # the mean grows with the probability, and so decides its sign
+        signs = [
+            gradients(loss_of, [np.float32([[x]]), np.float32([[probability]])])[1].item()
+            for x in (mean + 0.01, mean - 0.01)
+        ]
+        assert signs[0] < 0 < signs[1]
+
+
+# --- the sampling trick -----------------------------------------------------------------------
+
+
+def test_samples_have_the_mean_and_variance_asked_for():
+    mean = np.tile(np.array([[1.0, -2.0]], np.float32), (20_000, 1))
+    log_var = np.tile(np.log(np.array([[4.0, 0.25]], np.float32)), (20_000, 1))
+    z = array(Sampling()([mean, log_var]))
+    np.testing.assert_allclose(z.mean(axis=0), [1, -2], atol=0.06)
+    np.testing.assert_allclose(z.std(axis=0), [2, 0.5], rtol=0.03)
+
+
+def gradients(loss_of, variables):
+    """The gradient of a scalar, by whichever library Keras runs on."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tensors = [tf.constant(v) for v in variables]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            loss = loss_of(*tensors)
+        return [g.numpy() for g in tape.gradient(loss, tensors)]
+    if backend == "jax":
+        import jax
+
+        return [np.asarray(g) for g in jax.grad(loss_of, argnums=(0, 1))(*variables)]
+    import torch
+
+    tensors = [torch.tensor(v, requires_grad=True) for v in variables]
+    loss_of(*tensors).backward()
+    return [t.grad.numpy() for t in tensors]
+
+
+def test_gradients_pass_through_the_sample():
+    keras.utils.set_random_seed(0)
+    sampling = Sampling()
+    start = array(sampling.seed_generator.state).copy()
+    target = keras.ops.convert_to_tensor(np.array([[0.5, -1.0, 2.0]], np.float32))
+
+    def loss_of(mean, log_var):
+        sampling.seed_generator.state.assign(start)  # the same noise every time
+        return keras.ops.sum(keras.ops.square(sampling([mean, log_var]) - target))
+
+    mean = np.array([[0.3, -0.2, 0.9]], np.float32)
+    log_var = np.array([[0.1, -0.7, 0.4]], np.float32)
+    analytic = gradients(loss_of, [mean, log_var])
+    step = 1e-2
+    for which in (0, 1):
+        for axis in range(3):
+            ends = []
+            for sign in (1, -1):
+                moved = [mean.copy(), log_var.copy()]
+                moved[which][0, axis] += sign * step
+                ends.append(float(array(loss_of(*map(keras.ops.convert_to_tensor, moved)))))
+            numeric = (ends[0] - ends[1]) / (2 * step)
+            assert analytic[which][0, axis] == pytest.approx(numeric, rel=1e-2, abs=1e-2)
+    assert all(np.abs(g).max() > 0.1 for g in analytic)
+
+
+# --- the model --------------------------------------------------------------------------------
+
+
+def linear_gaussian_vae(W, b, posterior_mean_matrix, posterior_log_var, **settings):
+    """x = W z + b + unit noise, with an encoder that knows the exact posterior."""
+    n_pixels, latent_dim = W.shape
+    images, z = keras.Input((n_pixels,)), keras.Input((latent_dim,))
+    to_mean = keras.layers.Dense(latent_dim)
+    to_log_var = keras.layers.Dense(latent_dim)
+    to_pixels = keras.layers.Dense(n_pixels)
+    encoder = keras.Model(images, [to_mean(images), to_log_var(images)])
+    decoder = keras.Model(z, to_pixels(z))
+    to_mean.set_weights([posterior_mean_matrix.T, -posterior_mean_matrix @ b])
+    to_log_var.set_weights([np.zeros((n_pixels, latent_dim)), posterior_log_var])
+    to_pixels.set_weights([W.T, b])
+    return VAE(encoder, decoder, likelihood="gaussian", **settings)
+
+
+def test_elbo_meets_the_exact_log_likelihood_of_a_linear_gaussian_model():
+    # With orthogonal columns in W the posterior is a diagonal Gaussian, so the bound is tight.
+    rng = np.random.default_rng(0)
+    W = np.linalg.qr(rng.normal(size=(6, 2)))[0] * [2.0, 0.7]
+    b = rng.normal(size=6)
+    precision = np.eye(2) + W.T @ W
+    vae = linear_gaussian_vae(W, b, np.linalg.solve(precision, W.T), -np.log(np.diag(precision)))
+    vae.compile(optimizer="adam")
+
+    x = (rng.normal(size=(50, 2)) @ W.T + b + rng.normal(size=(50, 6))).astype(np.float32)
+    exact = multivariate_normal(b, W @ W.T + np.eye(6)).logpdf(x).mean()
+    elbo = [
+        -vae.evaluate(np.repeat(x, 40, axis=0), verbose=0, return_dict=True)["loss"]
+        for _ in range(10)
+    ]
+    error = np.std(elbo) / np.sqrt(len(elbo))
+    assert abs(np.mean(elbo) - exact) < 5 * error + 1e-3
+    assert error < 0.05
+
+    # A worse posterior can only lower the bound.
+    vae.encoder.layers[-1].set_weights([np.zeros((6, 2)), np.zeros(2)])
+    assert -vae.evaluate(x, verbose=0, return_dict=True)["loss"] < exact - 0.1
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
+def test_loss_is_reconstruction_plus_beta_kl(stripes, beta):
+    vae, history = fitted(stripes, beta=beta)
+    for logs in (
+        {key: values[-1] for key, values in history.items()},
+        vae.evaluate(stripes, verbose=0, return_dict=True),
+    ):
+        expected = logs["reconstruction_loss"] + beta * logs["kl_loss"]
+        assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_reported_loss_does_not_depend_on_how_batches_fall(stripes):
+    vae, _ = fitted(stripes, epochs=5)
+    # Take the noise away, so that only the averaging is left to differ.
+    vae.sampling.call = lambda inputs: inputs[0]
+    whole, ragged = (
+        vae.evaluate(stripes, batch_size=size, verbose=0, return_dict=True) for size in (500, 64)
+    )
+    assert 500 % 64
+    for key in whole:
+        assert ragged[key] == pytest.approx(whole[key], rel=1e-4)
+
+
+@pytest.mark.parametrize("build", [build_dense_vae, build_conv_vae])
+def test_a_trained_model_beats_the_mean_image(stripes, build):
+    keras.utils.set_random_seed(0)
+    vae = build(2, input_shape=(8, 8))
+    vae.compile(optimizer=keras.optimizers.Adam(3e-3))
+    vae.fit(stripes[:400], epochs=40, batch_size=50, verbose=0)
+    held_out = stripes[400:]
+    mean_image = np.broadcast_to(stripes[:400].mean(axis=0), held_out.shape)
+    collapsed = array(reconstruction_loss(held_out, mean_image.astype(np.float32))).mean()
+    assert vae.evaluate(held_out, verbose=0, return_dict=True)["loss"] < 0.95 * collapsed
+
+
+def test_a_saved_model_gives_identical_latents(stripes, tmp_path):
+    vae, _ = fitted(stripes, beta=2.0)
+    vae.save(tmp_path / "vae.keras")
+    loaded = keras.saving.load_model(tmp_path / "vae.keras")
+    assert loaded.beta == 2.0 and loaded.likelihood == "bernoulli"
+    for before, after in zip(vae.encode(stripes), loaded.encode(stripes), strict=True):
+        np.testing.assert_array_equal(before, after)
+    np.testing.assert_array_equal(vae.sample(3, seed=1), loaded.sample(3, seed=1))
+
+
+def test_one_seed_gives_one_model(stripes):
+    first, second = (fitted(stripes)[0].encode(stripes)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_samples_come_from_the_decoder_and_follow_the_seed(stripes):
+    vae, _ = fitted(stripes)
+    noise = np.random.default_rng(3).standard_normal((4, 2)).astype(np.float32)
+    np.testing.assert_array_equal(vae.sample(4, seed=3), vae.decode(noise))
+    assert not np.array_equal(vae.sample(4, seed=3), vae.sample(4, seed=4))
+
+
+DENSE = [(784, 256), (256, 2), (256, 2)], [(2, 256), (256, 784)]
+CONV = (
+    [(3, 3, 1, 32), (3, 3, 32, 64), (7 * 7 * 64, 2), (7 * 7 * 64, 2)],
+    [(2, 7 * 7 * 64), (3, 3, 64, 64), (3, 3, 32, 64), (3, 3, 32, 1)],
+)
+
+
+@pytest.mark.parametrize(("build", "expected"), [(build_dense_vae, DENSE), (build_conv_vae, CONV)])
+def test_the_networks_are_those_of_the_book(build, expected):
+    """Pixels, hidden layers, two latent axes and back; each layer's weights, but for its biases."""
+    vae = build()
+    assert (vae.beta, vae.likelihood, vae.components) == (1, "bernoulli", 1)
+    for network, shapes in zip((vae.encoder, vae.decoder), expected, strict=True):
+        assert [w.shape for w in network.get_weights() if w.ndim > 1] == shapes
+        # The sigmoid is a layer of its own, so that Keras finds what goes into it.
+        n_relu, last = (2, ["linear"] * 2) if network is vae.encoder else (1, ["linear", "sigmoid"])
+        activations = [a.__name__ for i in network.layers if (a := getattr(i, "activation", None))]
+        assert activations == ["relu"] * (len(shapes) - n_relu) + last
+
+
+@pytest.mark.parametrize("build", [build_dense_vae, build_conv_vae])
+def test_summaries_call_each_part_by_its_name(build):
+    vae = build()
+    assert (vae.encoder.name, vae.decoder.name) == ("encoder", "decoder")
+    assert (vae.encoder.inputs[0].name, vae.decoder.inputs[0].name) == ("images", "z")
+    assert vae.encoder.output_names == ["z_mean", "z_log_var"]
+    parameters = {"prior_logits", "prior_means", "prior_log_vars", "log_var"}
+    assert parameters <= {weight.name for weight in vae.weights}
+    networks = vae.encoder.count_params() + vae.decoder.count_params()
+    assert vae.count_params() == networks + 1 + 2 + 2 + 1  # before it has seen an image
+
+
+@pytest.mark.parametrize("build", [build_dense_vae, build_conv_vae])
+def test_what_is_asked_for_is_built(build):
+    vae = build(3, input_shape=(8, 12), beta=2, likelihood="gaussian", components=4)
+    assert (vae.beta, vae.likelihood, vae.components) == (2, "gaussian", 4)
+    assert vae.prior_means.shape == (4, 3) and vae.prior_logits.shape == (4,)
+    images = 9 * np.ones((2, 8, 12), np.float32)
+    mean, log_var = vae.encode(images)
+    assert mean.shape == log_var.shape == (2, 3) and vae.decode(mean).shape == (2, 8, 12)
+    for variable in vae.decoder.weights[-2:]:
+        variable.assign(variable + 9)
+    assert np.abs(vae.decode(mean)).max() > 1  # no sigmoid holds a Gaussian's mean
+
+
+def test_dropout_is_for_training_only():
+    def dropped_out(inputs, *units):
+        hidden = keras.layers.Dropout(0.5)(keras.layers.Dense(64, "relu")(inputs))
+        return keras.Model(inputs, [keras.layers.Dense(n)(hidden) for n in units])
+
+    encoder = dropped_out(keras.Input((6,)), 2, 2)
+    decoder = dropped_out(keras.Input((2,)), 6)
+    decoder = keras.Model(decoder.inputs, decoder.outputs[0])
+    vae = VAE(encoder, decoder, likelihood="gaussian")
+    assert (vae.beta, vae.components) == (1, 1)
+    vae.sampling.call = lambda inputs: 0 * inputs[0] + 1  # no noise, and the same code for all
+    x = np.ones((1, 6), np.float32)
+    once, again = (vae(x, training=True) for _ in range(2))
+    for name in ("z_mean", "decoded"):
+        assert not np.array_equal(array(once[name]), array(again[name]))
+    np.testing.assert_array_equal(array(vae(x)["z_mean"]), vae.encode(x)[0])
+    np.testing.assert_array_equal(array(vae(x)["decoded"]), vae.decode(np.ones((1, 2), "f4")))
+
+
+@pytest.mark.parametrize("n", [0, 1, 1024, 2500])
+def test_many_images_are_encoded_as_each_alone(n):
+    vae = build_dense_vae(2, input_shape=(4,), hidden_units=8)
+    x = np.random.default_rng(0).random((n, 4), dtype=np.float32)
+    mean, log_var = vae.encode(x)
+    assert mean.shape == log_var.shape == (n, 2) and vae.decode(mean).shape == (n, 4)
+    for i in range(0, n, 500):
+        np.testing.assert_allclose(vae.encode(x[i : i + 1])[0][0], mean[i], atol=1e-6)
+
+
+@pytest.mark.parametrize(("set_already", "expected"), [(None, "3"), ("5", "5")])
+def test_tensorflow_takes_no_more_cores_than_joblib_gives(set_already, expected):
+    environment = {**os.environ, "OMP_NUM_THREADS": "3"}
+    environment.pop("TF_NUM_INTRAOP_THREADS", None)
+    if set_already:
+        environment["TF_NUM_INTRAOP_THREADS"] = set_already
+    code = "import os, helpers.vae; print(os.environ['TF_NUM_INTRAOP_THREADS'])"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert ran.stdout.split() == [expected], ran.stderr
+
+
+# --- training as the chapters do --------------------------------------------------------------
+
+
+def test_fitting_takes_the_epochs_and_batches_it_says(stripes, capsys):
+    vae = build_dense_vae(2, input_shape=(8, 8), hidden_units=8)
+    history = fit_vae(vae, stripes[:450])
+    assert {len(values) for values in history.values()} == {8}
+    assert set(history) == {"loss", "reconstruction_loss", "kl_loss"}
+    assert int(vae.optimizer.iterations) == 8 * 3  # batches of 200
+    if keras.backend.backend() == "tensorflow":  # training too short to be worth compiling
+        assert (vae.steps_per_execution, vae.jit_compile) == (3, False)
+    assert capsys.readouterr().out == ""
+    schedule = vae.optimizer.get_config()["learning_rate"]["config"]
+    assert schedule["initial_learning_rate"] == pytest.approx(2e-3)
+    assert schedule["decay_steps"] == 8 * 3
+    assert float(array(vae.optimizer.learning_rate)) == pytest.approx(0, abs=1e-6)
+    history = fit_vae(vae, stripes, epochs=3, batch_size=100, validation=stripes[:50])
+    assert int(vae.optimizer.iterations) == 3 * 5
+    assert len(history["val_loss"]) == 3
+    vae.sampling.call = lambda inputs: inputs[0]  # no noise
+    vae.compile()
+    held_out = vae.evaluate(stripes[:50], verbose=0, return_dict=True)["kl_loss"]
+    assert history["val_kl_loss"][-1] == pytest.approx(held_out, rel=1e-4)
+
+
+class Tens(keras.utils.PyDataset):
+    """The images in batches of ten; it notes which it was asked for."""
+
+    def __init__(self, images):
+        super().__init__()
+        self.images, self.asked = images, []
+
+    def __len__(self):
+        return len(self.images) // 10
+
+    def __getitem__(self, i):
+        self.asked.append(i)
+        return (self.images[10 * i : 10 * i + 10],)
+
+
+def test_a_data_set_is_taken_in_its_own_batches_and_order(stripes):
+    vae, data = build_dense_vae(2, input_shape=(8, 8), hidden_units=8), Tens(stripes[:60])
+    assert len(fit_vae(vae, data, epochs=2)["loss"]) == 2
+    assert data.asked[-12:] == 2 * [0, 1, 2, 3, 4, 5]
+    assert int(vae.optimizer.iterations) == 12
+    assert vae.optimizer.get_config()["learning_rate"]["config"]["decay_steps"] == 12
+    assert vae.steps_per_execution == 1  # there may be no room for an epoch
+
+
+def test_a_dense_vae_is_built_and_fitted_in_one_call(stripes):
+    train, held_out = stripes[:450], stripes[450:]
+    keras.utils.set_random_seed(0)
+    vae = build_dense_vae(5, input_shape=(8, 8))
+    expected = fit_vae(vae, train, validation=held_out)
+    vae, history = fit_dense_vae(train, held_out)
+    assert history == expected and vae.prior_means.shape == (1, 5)
+
+
+def test_fitting_and_encoding_are_three_steps_in_one(stripes):
+    train, test = stripes[:300], stripes[300:]
+    keras.utils.set_random_seed(7)
+    vae = build_dense_vae(5, input_shape=(8, 8), hidden_units=16, beta=2.0)
+    fit_vae(vae, train, epochs=4, batch_size=50)
+    settings = {"epochs": 4, "batch_size": 50, "hidden_units": 16, "beta": 2.0}
+    for codes, images in zip(
+        fit_and_encode(train, test, seed=7, **settings), (train, test), strict=True
+    ):
+        np.testing.assert_array_equal(codes, vae.encode(images)[0])
+
+
+# --- a learned variance -----------------------------------------------------------------------
+
+
+def test_the_learned_variance_approaches_that_of_the_noise():
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(1000, 1)) @ rng.normal(size=(1, 16))
+    x = (signal + 0.4 * rng.standard_normal(signal.shape)).astype(np.float32)
+    vae, _ = fitted(x, likelihood="learned_gaussian", epochs=25, learning_rate=1e-2)
+    assert np.exp(float(array(vae.log_var))) == pytest.approx(0.4**2, rel=0.15)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli", "gaussian"])
+def test_no_other_likelihood_learns_a_variance(likelihood):
+    vae = build_dense_vae(2, input_shape=(4,), likelihood=likelihood)
+    assert float(array(vae.log_var)) == 0 and not vae.log_var.trainable
+
+
+# --- a mixture for a prior --------------------------------------------------------------------
+
+
+def seeing_codes(components):
+    """A VAE whose images are its codes: encoder and decoder change nothing."""
+    return linear_gaussian_vae(
+        np.eye(2), np.zeros(2), np.eye(2), np.full(2, -9), components=components
+    )
+
+
+def test_the_prior_starts_where_the_codes_cluster_and_samples_follow_it():
+    rng = np.random.default_rng(0)
+    sizes, centres, spreads = [600, 200, 200], [[-4, 0], [4, 1], [0, 9]], [0.5, 1.0, 0.25]
+    clouds = [rng.normal(c, s, (n, 2)) for n, c, s in zip(sizes, centres, spreads, strict=True)]
+    vae = seeing_codes(3)
+    vae.initialise_prior(np.concatenate(clouds).astype(np.float32))
+    order = [
+        int(np.square(array(vae.prior_means) - centre).sum(axis=1).argmin()) for centre in centres
+    ]
+    assert sorted(order) == [0, 1, 2]
+    np.testing.assert_allclose(array(vae.prior_means)[order], centres, atol=0.2)
+    weights = np.exp(array(vae.prior_logits))[order]
+    np.testing.assert_allclose(weights, [0.6, 0.2, 0.2], atol=0.01)
+    variances = np.exp(array(vae.prior_log_vars))[order]
+    np.testing.assert_allclose(variances, np.square(spreads)[:, None].repeat(2, 1), rtol=0.3)
+
+    new = vae.sample(3000, seed=1)
+    nearest = np.square(new[:, None] - centres).sum(axis=-1).argmin(axis=1)
+    assert np.bincount(nearest) / 3000 == pytest.approx([0.6, 0.2, 0.2], abs=0.03)
+    for i, spread in enumerate(spreads):
+        assert new[nearest == i].mean(axis=0) == pytest.approx(centres[i], abs=0.2)
+        assert new[nearest == i].std(axis=0) == pytest.approx(spread, rel=0.2)
+
+
+def test_equal_components_are_as_good_as_one():
+    vae = seeing_codes(3)
+    vae.compile()
+    x = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    kl = array(kl_divergence(*vae.encode(x))).mean()
+    assert vae.evaluate(x, verbose=0, return_dict=True)["kl_loss"] == pytest.approx(kl, rel=1e-4)
+    np.testing.assert_allclose(vae.belonging(x), np.full((50, 3), 1 / 3), rtol=1e-5)
+
+
+def test_one_seed_gives_one_prior():
+    # There are no clusters, so where the mixture ends depends on where it starts.
+    codes = np.random.default_rng(0).random((60, 2), dtype=np.float32)
+
+    def centres(**seed):
+        vae = seeing_codes(5)
+        vae.initialise_prior(codes, **seed)
+        return array(vae.prior_means)
+
+    np.testing.assert_array_equal(centres(), centres(seed=0))
+    assert not np.array_equal(centres(seed=0), centres(seed=1))
+
+
+def test_a_component_around_equal_codes_is_narrow_but_no_point():
+    vae = seeing_codes(2)
+    vae.initialise_prior(np.repeat(np.float32([[0, 0], [5, 5]]), 20, axis=0))
+    np.testing.assert_allclose(np.exp(array(vae.prior_log_vars)), 1e-3, rtol=0.01)
+    new = vae.sample(100, seed=0)
+    assert np.minimum(np.abs(new), np.abs(new - 5)).max() < 0.2
+
+
+def test_samples_of_the_standard_prior_are_standard():
+    new = seeing_codes(1).sample(5000, seed=0)
+    np.testing.assert_allclose(new.mean(axis=0), 0, atol=0.05)
+    np.testing.assert_allclose(np.cov(new.T), np.eye(2), atol=0.07)
+
+
+@pytest.fixture(scope="module")
+def clouds():
+    """Two clouds in eight dimensions, 300 points and 100; which of them each point is from."""
+    rng = np.random.default_rng(0)
+    which = np.repeat([0, 1], [300, 100])
+    centres = 3 * rng.normal(size=(2, 8))
+    points = centres[which] + 0.5 * rng.standard_normal((400, 8))
+    return points.astype(np.float32), which, centres
+
+
+@pytest.fixture(scope="module")
+def two_components(clouds):
+    keras.utils.set_random_seed(0)
+    settings = {"hidden_units": 16, "likelihood": "gaussian", "components": 2}
+    vae = build_dense_vae(2, input_shape=(8,), **settings)
+    history = fit_vae(vae, clouds[0], epochs=30, batch_size=50, learning_rate=1e-2)
+    return vae, history
+
+
+def test_two_components_find_two_clouds(clouds, two_components):
+    points, which, centres = clouds
+    vae, history = two_components
+    belongs = vae.belonging(points)
+    np.testing.assert_allclose(belongs.sum(axis=1), 1, rtol=1e-5)
+    found = belongs.argmax(axis=1)
+    assert max((found == which).mean(), (found != which).mean()) > 0.98
+    assert sorted(np.bincount(found) / 400) == pytest.approx([0.25, 0.75], abs=0.02)
+    new = vae.sample(400, seed=0)
+    nearest = np.square(new[:, None] - centres).sum(axis=-1).argmin(axis=1)
+    assert np.bincount(nearest) / 400 == pytest.approx([0.75, 0.25], abs=0.1)
+    assert all(len(values) == 30 for values in history.values())
+    assert history["loss"][-1] < history["loss"][9]
+
+
+def test_a_saved_mixture_keeps_its_prior(clouds, two_components, tmp_path):
+    vae, _ = two_components
+    vae.save(tmp_path / "vae.keras")
+    loaded = keras.saving.load_model(tmp_path / "vae.keras")
+    assert (loaded.components, loaded.likelihood) == (2, "gaussian")
+    np.testing.assert_array_equal(loaded.belonging(clouds[0]), vae.belonging(clouds[0]))
+    np.testing.assert_array_equal(loaded.sample(5, seed=1), vae.sample(5, seed=1))
+
+
+def test_a_prior_of_one_component_is_the_standard_one_and_stays_it(stripes):
+    keras.utils.set_random_seed(0)
+    vae = build_dense_vae(2, input_shape=(8, 8))
+    vae.compile(optimizer="adam")
+    networks = vae.encoder.trainable_variables + vae.decoder.trainable_variables
+    assert len(vae.trainable_variables) == len(networks)
+    vae.sampling.call = lambda inputs: inputs[0]  # no noise
+    logs = vae.evaluate(stripes, verbose=0, return_dict=True)
+    mean, log_var = vae.encode(stripes)
+    kl = array(kl_divergence(mean, log_var))
+    assert kl.mean() > 0.02
+    assert logs["kl_loss"] == pytest.approx(kl.mean(), rel=1e-4)
+    reconstruction = array(reconstruction_loss(stripes, vae.decode(mean)))
+    assert logs["loss"] == pytest.approx((reconstruction + kl).mean(), rel=1e-4)
+    np.testing.assert_array_equal(vae.belonging(stripes), np.ones((500, 1)))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: reconstruction_loss(np.ones((2, 3)), np.ones((2, 4))), r"\(2, 3\), .* \(2, 4\)"),
+        (lambda: reconstruction_loss(np.ones((2, 3)), np.ones((2, 3)), "poisson"), "'poisson'"),
+        (lambda: build_dense_vae(likelihood="poisson"), "'poisson'"),
+        (lambda: build_dense_vae(beta=-1), "beta must be zero or more, found -1"),
+        (lambda: build_dense_vae(beta=np.inf), "beta must be zero or more, found inf"),
+        (lambda: build_dense_vae(beta=np.nan), "beta must be zero or more, found nan"),
+        (lambda: build_dense_vae(components=0), "whole number from 1, found 0"),
+        (lambda: build_conv_vae(components=2.0), r"whole number from 1, found 2\.0"),
+        (lambda: build_dense_vae(components=True), "whole number from 1, found True"),
+        (lambda: build_conv_vae(input_shape=(27, 28)), r"multiples of 4, found \(27, 28\)"),
+        (lambda: build_dense_vae().encode(np.ones((2, 27, 28))), r"\(n, 28, 28\), found"),
+        (lambda: build_dense_vae(2).decode(np.ones((2, 3))), r"\(n, 2\), found \(2, 3\)"),
+        (
+            lambda: VAE(build_dense_vae().encoder, build_dense_vae(input_shape=(8, 8)).decoder),
+            r"\(None, 28, 28\), the decoder returns \(None, 8, 8\)",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_mixture_prior_wants_epochs_and_more_than_one_component():
+    x = np.zeros((20, 6), np.float32)
+    build = {"input_shape": (6,), "hidden_units": 4, "likelihood": "gaussian"}
+    with pytest.raises(ValueError, match="at least 3 epochs, found 2"):
+        fit_vae(build_dense_vae(2, components=2, **build), x, epochs=2)
+    with pytest.raises(ValueError, match=r"^a prior .* N\(0, I\); there is nothing to initialise$"):
+        build_dense_vae(2, **build).initialise_prior(x)
+    with pytest.raises(ValueError, match=r"^a mixture prior needs an array .* a data set$"):
+        fit_vae(build_dense_vae(2, components=2, **build), Tens(x), epochs=3)
+
+
+def test_a_rehearsal_leaves_a_mixture_prior_its_three_epochs(monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1")
+    x = np.random.default_rng(0).random((40, 6), dtype=np.float32)
+    vae = build_dense_vae(2, input_shape=(6,), hidden_units=4, components=2)
+    assert {len(values) for values in fit_vae(vae, x, epochs=10).values()} == {3}
+    assert int(vae.optimizer.iterations) == 3  # each of all images at once
+    assert vae.prior_means.trainable and vae.prior_logits.trainable and vae.prior_log_vars.trainable
+
+
+def test_the_file_descriptor_is_silent_inside_and_speaks_again_after(capfd):
+    with _silent_stderr():
+        os.write(2, b"start-up line\n")
+    os.write(2, b"a real message\n")
+    assert capfd.readouterr().err == "a real message\n"
+
+
+def test_an_error_inside_comes_out_and_the_stream_is_given_back(capfd):
+    with pytest.raises(RuntimeError, match="told"), _silent_stderr():
+        raise RuntimeError("told")
+    os.write(2, b"back\n")
+    assert capfd.readouterr().err == "back\n"
+
+
+def test_only_the_advice_on_tracing_is_dropped(caplog):
+    logger = logging.getLogger("tensorflow")
+    caplog.handler.setLevel(logging.WARNING)
+    logger.addHandler(caplog.handler)
+    logger.warning("5 out of the last %d calls triggered tf.function retracing.", 9)
+    logger.warning("out of memory")
+    logger.removeHandler(caplog.handler)
+    assert {record.getMessage() for record in caplog.records} == {"out of memory"}

@@ -1,0 +1,272 @@
+"""The slides say and show what the pages do, and need nothing beside them."""
+
+import base64
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from tools import slides
+
+FIRST = """(ch-why)=
+# Why count
+
+**How many are there?**
+
+```{admonition} On this page
+:class: tip
+You will be able to
+- count to three.
+
+Running took {glue:text}`minutes:.1f` minutes.
+Data: {glue:text}`which`.
+```
+
+## Step 1: collect
+
+We begin with nothing.
+A **count** is a number.
+This sentence is said aside.
+"""
+GLUE = """from myst_nb import glue
+
+glue("minutes", 0.1, display=False)
+glue("which", "three made-up points", display=False)
+glue("share", 0.3125, display=False)"""
+SHOWN = "def count(things):\n    return len(things)"
+DRAWN = """import matplotlib.pyplot as plt
+
+fig, ax = plt.subplots(figsize=(2, 2))
+ax.plot([1, 2, 3]);"""
+LAST = """The share is {glue:text}`share:.2f`.
+
+## Step 2: judge
+
+Write $n$ for the **number**.
+
+$$ n \\in \\{1, 2\\} $$
+
+```{admonition} What you have seen
+:class: note
+- The share was {glue:text}`share:.2f`.
+```
+"""
+PLAIN = """# Plain
+
+**Is it plain?**
+
+## It is
+
+First.
+Second.
+
+Third.
+Last.
+
+```{warning}
+Nobody should count on it.
+Not even you.
+```
+
+| row |
+|---|
+ROWS
+
+## Check yourself
+
+Decide first.
+
+**Question 1.** There are two.
+How many are left without one?
+
+```{dropdown} One.
+**Right.** Two without one.
+```
+
+```{dropdown} None.
+**Wrong.** Count again.
+```
+
+```{exercise} Apply, 10 minutes: count
+Count them.
+```
+""".replace("ROWS", "\n".join(f"| {n} |" for n in range(30)))
+GUIDE = """# For instructors
+
+## Chapter 1: why count
+
+### The point
+
+Counting comes first.
+
+## Chapter 2: plain
+
+### The point
+
+Not for the first chapter.
+"""
+CONF = """extensions = ["myst_nb", "sphinx.ext.mathjax", "sphinx-mathjax-offline"]
+extensions += ["sphinx_exercise", "sphinx_design"]
+myst_enable_extensions = ["dollarmath"]
+html_theme = "basic"
+nb_execution_raise_on_error = True
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A small book of two chapters and a guide, executed and built as the real one is."""
+    book = tmp_path_factory.mktemp("book")
+    chapters = book / "chapters"
+    chapters.mkdir()
+    figure = {"caption": "Three points on a line.", "name": "fig-line"}
+    cells = [
+        new_markdown_cell(FIRST),
+        new_code_cell(GLUE, metadata={"tags": ["remove-cell"]}),
+        new_code_cell(SHOWN, metadata={"tags": ["shown-once"]}),
+        new_code_cell(
+            DRAWN, metadata={"mystnb": {"figure": figure, "image": {"alt": "A rising line."}}}
+        ),
+        new_markdown_cell(LAST),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), chapters / "01_why.ipynb")
+    (chapters / "02_plain.md").write_text(PLAIN)
+    (chapters / "instructor_guide.md").write_text(GUIDE)
+    (book / "conf.py").write_text(CONF)
+    toc = "```{toctree}\nchapters/01_why\nchapters/02_plain\nchapters/instructor_guide\n```\n"
+    (book / "index.md").write_text(f"# Book\n\n{toc}")
+    command = [sys.executable, "-m", "sphinx", "-q", str(book), str(book / "html")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return book / "html"
+
+
+@pytest.fixture(scope="module")
+def decks(built, tmp_path_factory):
+    written = slides.make_slides(built, tmp_path_factory.mktemp("slides") / "new")
+    assert [path.name for path in written] == ["01_why.html", "02_plain.html"]
+    return [BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in written]
+
+
+@pytest.fixture
+def deck(decks):
+    return decks[0]
+
+
+def body(deck, heading):
+    """The text of the slides under a heading."""
+    found = [s for s in deck.select(".slide") if s.h2 and s.h2.get_text() == heading]
+    assert found
+    return " ".join(" ".join(slide.get_text(" ") for slide in found).split())
+
+
+def test_the_first_slide_has_title_question_objectives_and_data(deck):
+    first = deck.select_one(".slide")
+    assert first.h1.get_text() == "Why count"
+    assert first.select_one(".question").get_text() == "How many are there?"
+    assert first.li.get_text() == "count to three."
+    assert first.select_one(".small").get_text() == "Data: three made-up points."
+
+
+def test_a_slide_has_the_key_sentences_with_their_numbers_and_not_the_asides(deck):
+    text = body(deck, "Step 1: collect")
+    assert "A count is a number." in text
+    assert "The share is 0.31 ." in text
+    assert "aside" not in text
+
+
+def test_where_no_sentence_stands_out_a_slide_has_the_first_and_the_last(decks):
+    text = body(decks[1], "It is")
+    assert "First." in text and "Last." in text
+    assert "Second." not in text and "Third." not in text
+
+
+def test_a_question_has_a_slide_with_all_its_answers_and_none_is_given_away(decks):
+    text = body(decks[1], "Check yourself")
+    assert "Question 1. There are two. How many are left without one? One. None." in text
+    assert "Decide" not in text and "Right" not in text and "Wrong" not in text
+
+
+def test_a_warning_is_read_whole(decks):
+    assert "Nobody should count on it. Not even you." in body(decks[1], "It is")
+
+
+def test_of_a_long_table_the_ends_are_shown(decks):
+    cells = [cell.get_text() for cell in decks[1].select("td")]
+    assert cells == [*"01234", "…", *map(str, range(25, 30))]
+
+
+def test_an_exercise_is_named_and_not_given_away(decks):
+    text = body(decks[1], "Check yourself")
+    assert "Apply, 10 minutes: count" in text and "Count them." not in text
+
+
+def test_a_figure_has_its_picture_caption_and_alternative_text(deck, built):
+    (image,) = deck.select("img")
+    (page,) = BeautifulSoup((built / "chapters/01_why.html").read_text(), "html.parser").select(
+        "figure img"
+    )
+    header, data = image["src"].split(",")
+    assert header == "data:image/png;base64"
+    assert base64.b64decode(data) == (built / "chapters" / page["src"]).read_bytes()
+    assert image["alt"] == "A rising line."
+    assert (
+        image.find_parent("figure").figcaption.get_text().strip()
+        == "Fig. 1 Three points on a line."
+    )
+
+
+def test_code_is_on_a_slide_only_where_it_is_the_idea(deck):
+    assert [code.get_text() for code in deck.select("pre")] == [SHOWN]
+
+
+def test_the_last_slide_is_the_closing_box(deck):
+    last = deck.select(".slide")[-1]
+    assert last.h2.get_text() == "What you have seen"
+    assert last.li.get_text() == "The share was 0.31."
+
+
+def test_the_notes_are_those_of_the_chapter(decks):
+    notes = [" ".join(deck.select_one("#notes").get_text(" ").split()) for deck in decks]
+    assert "Counting comes first." in notes[0] and "Not for" not in notes[0]
+    assert "Not for the first chapter." in notes[1] and "Counting" not in notes[1]
+
+
+def test_mathematics_is_set_by_a_script_in_the_file_and_only_where_there_is_any(decks):
+    with_it, without = (str(deck) for deck in decks)
+    assert "MathJax" in with_it and "MathJax" not in without
+    assert decks[0].select_one(".body div.math").get_text().strip() == "\\[ n \\in \\{1, 2\\} \\]"
+
+
+def test_nothing_is_fetched_and_nothing_leads_away(decks):
+    for deck in decks:
+        assert not deck.select("link, a, iframe, script[src]")
+        assert all(tag["src"].startswith("data:") for tag in deck.select("[src]"))
+
+
+def test_who_cannot_see_or_has_no_mouse_can_follow(decks):
+    for deck in decks:
+        assert deck.html["lang"] == "en" and deck.title.get_text()
+        assert len(deck.select("h1")) == 1 and len(deck.select("main")) == 1
+        assert all(image.get("alt") for image in deck.select("img"))
+        shown = deck.select(".slide")
+        assert all(slide.find(["h1", "h2"]).get_text() for slide in shown)
+        assert [s["aria-label"] for s in shown][-1] == f"Slide {len(shown)} of {len(shown)}"
+        ids = [tag["id"] for tag in deck.select("[id]")]
+        assert len(set(ids)) == len(ids)
+
+
+def test_the_guide_has_notes_for_every_chapter_of_the_book():
+    chapters = Path(__file__).parents[2] / "chapters"
+    guide = (chapters / "instructor_guide.md").read_text(encoding="utf-8").lower()
+    found = sorted(chapters.glob("[0-9][0-9]_*.ipynb"))
+    assert len(found) >= 8
+    for path in found:
+        first = nbformat.read(path, 4).cells[0].source
+        title = next(line[2:] for line in first.splitlines() if line.startswith("# "))
+        assert f"\n## chapter {int(path.stem[:2])}: {title.lower()}\n" in guide, title

@@ -1,0 +1,1 @@
+"""What a person types around the book: each file is a command, ``python -m tools.check``."""

@@ -1,0 +1,424 @@
+"""Slides for each chapter, from its built page, so that they cannot drift from the book.
+
+After ``jupyter-book build .``, the command ``python -m tools.slides`` writes one file a chapter
+to ``_build/slides``. It needs no network and nothing beside it: arrow keys turn the slides, N
+shows the speaker notes, and a browser prints them.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import mimetypes
+import sys
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+from bs4 import BeautifulSoup, NavigableString, Tag
+
+BUILT = Path(__file__).resolve().parents[1] / "_build" / "html"
+CLOSING = "What you have seen"  # the title of the box that ends a chapter
+ROOM = 8  # lines of text that fit on a slide; other things count for several
+LONGEST = 12  # rows of a table that fit; of a longer one the ends are shown
+
+
+def make_slides(built: Path, target: Path) -> list[Path]:
+    """Write the slides of every chapter of a built book.
+
+    Parameters
+    ----------
+    built : Path
+        The folder of the book's HTML pages.
+    target : Path
+        The folder for the slides; it is made if it is missing.
+
+    Returns
+    -------
+    list of Path
+        One HTML file a chapter, named like its page.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no chapter: the book has not been built.
+
+    Examples
+    --------
+    >>> make_slides(Path("no-such-folder"), Path("slides"))
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: no-such-folder/chapters holds no chapter; build the book first, ...
+    """
+    pages = sorted(built.glob("chapters/[0-9][0-9]_*.html"))
+    if not pages:
+        folder = (built / "chapters").as_posix()
+        raise FileNotFoundError(
+            f"{folder} holds no chapter; build the book first, with `jupyter-book build .`"
+        )
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for page in pages:
+        path = target / page.name
+        path.write_text(_deck(page, built), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def sentences(paragraph: Tag) -> list[str]:
+    """Split a paragraph where its source was split: one sentence a line.
+
+    Parameters
+    ----------
+    paragraph : bs4.Tag
+        A paragraph of a built page.
+
+    Returns
+    -------
+    list of str
+        The HTML of each sentence.
+
+    Examples
+    --------
+    >>> sentences(BeautifulSoup("<p>One <b>bold</b> word.\\nAnother.</p>", "html.parser").p)
+    ['One <b>bold</b> word.', 'Another.']
+    """
+    lines = [""]
+    for node in paragraph.children:
+        if isinstance(node, NavigableString):
+            first, *rest = escape(str(node), quote=False).split("\n")
+            lines[-1] += first
+            lines += rest
+        else:
+            lines[-1] += str(node)
+    return [line.strip() for line in lines if line.strip()]
+
+
+def key_sentences(paragraph: Tag) -> list[str]:
+    """Keep the sentences that matter: those with a bold term or a number from the code.
+
+    Examples
+    --------
+    >>> text = "<p>By the way.\\nA <strong>code</strong> is short.\\nWe compute:</p>"
+    >>> key_sentences(BeautifulSoup(text, "html.parser").p)
+    ['A <strong>code</strong> is short.']
+    """
+    return [s for s in sentences(paragraph) if "<strong" in s or "pasted-" in s]
+
+
+def _deck(page: Path, built: Path) -> str:
+    """One chapter as one HTML file."""
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    chapter = soup.select_one("section > h1").parent
+    _clean(chapter, page)
+    title = chapter.h1.get_text()
+    slides = [*_title_slide(chapter), *_section_slides(chapter), *_closing_slide(chapter)]
+    number = int(page.stem[:2])
+    return _TEMPLATE.format(
+        title=escape(title),
+        slides="\n".join(
+            f'<section class="slide" id="slide-{i}" tabindex="-1"'
+            f' aria-label="Slide {i} of {len(slides)}">\n'
+            f"{slide}\n<footer>{number}. {escape(title)} · {i} / {len(slides)}</footer>\n</section>"
+            for i, slide in enumerate(slides, 1)
+        ),
+        notes=_notes(built, number),
+        mathjax=_mathjax(built) if chapter.select_one(".math") else "",
+    )
+
+
+def _clean(chapter: Tag, page: Path) -> None:
+    """Drop what leads away from the slide, and put the pictures into it."""
+    for citation in chapter.select(".bibtex-citation"):
+        if isinstance(before := citation.previous_sibling, NavigableString):
+            before.replace_with(before.rstrip())
+        citation.decompose()
+    for extra in chapter.select("a.headerlink, .section-number, script, style"):
+        extra.decompose()
+    for link in chapter.select("a"):
+        link.unwrap()
+    for tag in chapter.select("[id]"):
+        del tag["id"]
+    for table in chapter.select("table"):
+        del table["border"]
+        _shorten(table)
+    for equation in chapter.select("div.math"):
+        equation["tabindex"] = "0"  # a long one is scrolled on a small screen
+    for image in chapter.select("img"):
+        path = (page.parent / image["src"]).resolve()
+        content = path.read_bytes()
+        kind = mimetypes.guess_type(path.name)[0]
+        image["src"] = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+        # A PNG begins with its width and height; a broad one goes below the text.
+        width, height = (int.from_bytes(content[i : i + 4]) for i in (16, 20))
+        if kind == "image/png" and width > 2 * height:
+            image["class"] = "broad"
+
+
+def _shorten(table: Tag) -> None:
+    """Leave the first and the last rows of a long table."""
+    rows = table.select("tbody > tr")
+    if len(rows) > LONGEST:
+        half = LONGEST // 2 - 1
+        for row in rows[half:-half]:
+            row.decompose()
+        n_cells = len(rows[0].find_all(["th", "td"], recursive=False))
+        row = BeautifulSoup(f"<tr>{'<td>…</td>' * n_cells}</tr>", "html.parser")
+        rows[half - 1].insert_after(row)
+
+
+def _title_slide(chapter: Tag) -> Iterator[str]:
+    """The title, the question, and what one will be able to do."""
+    question = chapter.find("p", recursive=False)
+    objectives = chapter.select_one(".admonition ul")
+    parts = [f"<h1>{chapter.h1.decode_contents()}</h1>"]
+    parts += [f'<p class="question">{question.get_text()}</p>'] if question else []
+    if objectives:
+        parts += ["<p>You will be able to</p>", str(objectives)]
+        data = objectives.find_parent(class_="admonition").find_all("p", recursive=False)[-1]
+        parts += [f'<p class="small">{sentences(data)[-1]}</p>']
+    yield "\n".join(parts)
+
+
+def _section_slides(chapter: Tag) -> Iterator[str]:
+    """For each heading its key sentences, and what is shown there."""
+    for title in chapter.select("section > h2, section > h3"):
+        section, heading = title.parent, f"<h2>{title.decode_contents()}</h2>"
+        text, room = [], ROOM
+        for block in _blocks(section):
+            size = _size(block)
+            if len(text) > 1 and size > room:
+                yield _slide(heading, text)
+                text, room = [], ROOM
+            text.append(block)
+            room -= size
+            if block.startswith(("<figure", "<pre", "<table", "<blockquote")):
+                yield _slide(heading, text)
+                text, room = [], ROOM
+        if text:
+            yield _slide(heading, text)
+
+
+def _blocks(section: Tag) -> Iterator[str]:
+    """The HTML of what a section has to show, in order."""
+    paragraphs = section.find_all("p", recursive=False)
+    keys = [sentence for paragraph in paragraphs for sentence in key_sentences(paragraph)]
+    quiz = any(map(_is_question, paragraphs))
+    for child in section.find_all(True, recursive=False):
+        classes = child.get("class") or []
+        if _is_question(child):
+            yield f"<blockquote>{child}{_answers(child)}</blockquote>"
+        elif child.name in ("p", "details") and quiz:
+            continue
+        elif child.name == "p":
+            found = key_sentences(child)
+            if child is paragraphs[0] and not found:
+                found = sentences(child)[:1]
+            elif child is paragraphs[-1] and not keys:
+                found = sentences(child)[-1:]
+            yield from (f"<p>{sentence}</p>" for sentence in found if not sentence.endswith(":"))
+        elif child.name in ("ul", "ol") or "math" in classes:
+            yield str(child)
+        elif "exercise" in classes:
+            yield f"<p>{child.select_one('.admonition-title').decode_contents()}</p>"
+        elif "warning" in classes:
+            child.select_one(".admonition-title").decompose()
+            yield from (
+                f"<p>{sentence}</p>" for p in child.select("p") for sentence in sentences(p)
+            )
+        elif "admonition" in classes or child.name == "section":
+            continue
+        else:
+            if "tag_shown-once" in classes:
+                code = child.select_one(".cell_input").get_text().strip()
+                yield f"<pre><code>{escape(code)}</code></pre>"
+            for thing in child.select("figure, table") or (
+                [child] if child.name == "table" else []
+            ):
+                yield str(thing)
+
+
+def _is_question(block: Tag) -> bool:
+    return block.name == "p" and block.get_text().startswith("Question ")
+
+
+def _answers(question: Tag) -> str:
+    """The answers to choose from, and not which is right."""
+    answers = []
+    for sibling in question.find_next_siblings():
+        if sibling.name != "details":
+            break
+        answers.append(sibling.select_one(".sd-summary-text").decode_contents().strip())
+    return f"<ul>{''.join(f'<li>{answer}</li>' for answer in answers)}</ul>"
+
+
+def _size(block: str) -> float:
+    """How many lines of text a block takes the room of."""
+    if block.startswith("<figure"):
+        return 4
+    if block.startswith("<div"):
+        return 2 + block.count("\\\\")
+    if block.startswith("<p>"):
+        return math.ceil(len(BeautifulSoup(block, "html.parser").get_text()) / 95)
+    if block.startswith("<pre"):
+        return block.count("\n") / 2
+    return 1 + block.count("<li") + block.count("<tr") / 2
+
+
+def _slide(heading: str, blocks: list[str]) -> str:
+    beside = blocks[-1].startswith("<figure") and 'class="broad"' not in blocks[-1]
+    columns = " columns" if beside and len(blocks) > 1 else ""
+    return f'{heading}\n<div class="body{columns}">\n' + "\n".join(blocks) + "\n</div>"
+
+
+def _closing_slide(chapter: Tag) -> Iterator[str]:
+    """The box at the end: what has been seen, and the answer."""
+    for box in chapter.select(".admonition"):
+        title = box.select_one(".admonition-title")
+        if title and title.get_text() == CLOSING:
+            title.decompose()
+            yield f'<h2>{CLOSING}</h2>\n<div class="body">{box.decode_contents()}</div>'
+
+
+def _notes(built: Path, number: int) -> str:
+    """What the instructor guide says about a chapter."""
+    guide = built / "chapters" / "instructor_guide.html"
+    if not guide.exists():
+        return "<p>There is no instructor guide in the built book.</p>"
+    page = BeautifulSoup(guide.read_text(encoding="utf-8"), "html.parser")
+    for section in page.select("section > section"):
+        if section.h2 and section.h2.get_text().startswith(f"Chapter {number}:"):
+            _clean(section, guide)
+            section.h2.decompose()
+            return section.decode_contents()
+    return f"<p>The instructor guide says nothing about Chapter {number}.</p>"
+
+
+def _mathjax(built: Path) -> str:
+    """The script that sets mathematics, with its fonts, from the built book."""
+    path = built / "_static" / "mathjax" / "tex-svg.js"
+    script = path.read_text(encoding="utf-8").replace("</script", "<\\/script")
+    return f"<script>{script}</script>"
+
+
+_TEMPLATE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}: slides</title>
+<style>
+:root {{ color-scheme: light dark; --text: #1b1f24; --paper: #fff; --soft: #565d66;
+  --accent: #0b5a93; --panel: #eef2f6; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --text: #e8eaed; --paper: #14171a; --soft: #aab2bb;
+    --accent: #7fc1f5; --panel: #23282e; }}
+}}
+* {{ box-sizing: border-box; }}
+html {{ scroll-snap-type: y proximity; background: var(--paper); color: var(--text); }}
+body {{ margin: 0; font: clamp(16px, 2.3vmin + 0.4vw, 44px)/1.4 system-ui, sans-serif; }}
+.slide {{ min-height: 100vh; scroll-snap-align: start; padding: 5vmin 7vw 3vmin; display: flex;
+  flex-direction: column; outline: none; }}
+.slide > .body {{ flex: 1; display: flex; flex-direction: column; justify-content: center; }}
+.slide > .body > * {{ margin: 0.35em 0; }}
+h1 {{ font-size: 2.2em; line-height: 1.15; margin: 4vh 0 0.4em; color: var(--accent); }}
+h2 {{ font-size: 1.45em; line-height: 1.2; margin: 0 0 0.4em; color: var(--accent); }}
+.question {{ font-size: 1.3em; font-weight: 600; margin: 0 0 1em; }}
+.small, figcaption, footer {{ font-size: 0.72em; color: var(--soft); }}
+footer {{ margin-top: auto; padding-top: 1em; text-align: right; }}
+figure {{ margin: 0; min-width: 0; }}
+figure img {{ display: block; width: auto; max-width: 100%; height: auto; min-height: 0;
+  max-height: 60vh; margin: 0 auto 0.6em; background: #fff; padding: 0.4em; }}
+.body:not(.columns) > figure img {{ height: 46vh; object-fit: contain; }}
+.body > figure:only-child img {{ height: 54vh; max-height: none; }}
+.body > figure img.broad.broad {{ width: min(100%, 80vw); height: auto; max-height: 42vh;
+  object-fit: contain; }}
+figcaption p {{ margin: 0; }}
+.pasted-text, .pasted-inline {{ font-weight: 700; }}
+pre {{ background: var(--panel); padding: 0.8em 1em; overflow-wrap: anywhere; white-space: pre-wrap;
+  font-size: 0.78em; line-height: 1.35; }}
+table {{ border-collapse: collapse; font-size: 0.72em; line-height: 1.3; }}
+caption {{ text-align: left; color: var(--soft); padding-bottom: 0.5em; }}
+th, td {{ text-align: left; vertical-align: top; padding: 0.25em 0.7em;
+  border-bottom: 1px solid var(--panel); }}
+.body > table:has(tr:nth-child(8)) {{ font-size: 0.6em; }}
+td p, th p, li p {{ margin: 0; }}
+blockquote {{ margin: 0; }} blockquote li {{ margin: 0.6em 0; }}
+div.math {{ overflow: auto hidden; }}
+div.math:has(.eqno) {{ display: flex; flex-direction: row-reverse; align-items: center; }}
+.eqno {{ color: var(--soft); }}
+#notes {{ position: fixed; inset: auto 0 0 0; max-height: 55vh; overflow: auto; padding: 1em 7vw;
+  font-size: 0.72em; background: var(--panel); border-top: 3px solid var(--accent); }}
+#notes h2 {{ font-size: 1.1em; margin: 0; }} #notes h3 {{ font-size: 1em; margin: 0.6em 0 0; }}
+#notes ul {{ margin: 0.2em 0; }} #notes p {{ margin: 0.2em 0; }}
+@media (min-width: 60em) and (min-aspect-ratio: 5/4) {{
+  .slide > .body.columns {{ display: grid; grid-template-columns: 2fr 3fr; column-gap: 4vw;
+    align-content: center; align-items: center; }}
+  .body.columns > figure {{ grid-column: 2; grid-row: 1 / span 9; }}
+  .body.columns > figure img {{ max-height: 50vh; }}
+  .body.columns > :not(figure) {{ grid-column: 1; }}
+}}
+@media print {{
+  @page {{ size: 297mm 210mm; margin: 0; }}
+  :root {{ --text: #000; --paper: #fff; --soft: #444; --accent: #0b5a93; --panel: #eee; }}
+  body {{ font-size: 16pt; }}
+  .slide {{ min-height: 0; height: 210mm; break-after: page; overflow: hidden;
+    padding: 12mm 16mm; }}
+  figure img {{ max-height: 120mm; }}
+  #notes, #notes[hidden] {{ display: block; position: static; max-height: none; border: 0;
+    background: none; padding: 12mm 16mm; }}
+}}
+</style>
+</head>
+<body>
+<main>
+{slides}
+</main>
+<aside id="notes" aria-label="Speaker notes" tabindex="0" hidden>
+<h2>Speaker notes</h2>
+{notes}
+</aside>
+<script>
+const slides = [...document.querySelectorAll(".slide")], notes = document.getElementById("notes");
+const steps = {{ArrowRight: 1, ArrowDown: 1, PageDown: 1, " ": 1,
+  ArrowLeft: -1, ArrowUp: -1, PageUp: -1, Home: -slides.length, End: slides.length}};
+function current() {{
+  const middle = innerHeight / 2;
+  return slides.findLastIndex(slide => slide.getBoundingClientRect().top < middle);
+}}
+document.addEventListener("keydown", event => {{
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "n" || event.key === "N") {{
+    // The arrows go on turning the slides; Tab leads into the notes.
+    notes.hidden = !notes.hidden;
+    slides[current()].focus({{preventScroll: true}});
+  }} else if (event.key in steps && document.activeElement !== notes) {{
+    event.preventDefault();
+    const next = current() + steps[event.key];
+    const slide = slides[Math.max(0, Math.min(slides.length - 1, next))];
+    slide.scrollIntoView();
+    slide.focus({{preventScroll: true}});
+    history.replaceState(null, "", "#" + slide.id);
+  }}
+}});
+</script>
+{mathjax}
+</body>
+</html>
+"""
+
+
+def main() -> int:
+    """Make the slides of the built book; return 0, or 1 where there is no book."""
+    try:
+        written = make_slides(BUILT, BUILT.parent / "slides")
+    except FileNotFoundError as error:
+        print(error)
+        return 1
+    for path in written:
+        print(path.relative_to(BUILT.parents[1]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
