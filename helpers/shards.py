@@ -14,8 +14,9 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from helpers.cohort import SPACING, brain_patches, map_cases
+from helpers.cohort import SPACING, brain_patches
 from helpers.data import file_hash
+from helpers.parallel import map_cases
 from helpers.patches import PatchSet
 from helpers.scans import Case, load_case
 

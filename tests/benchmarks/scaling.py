@@ -26,9 +26,10 @@ import numpy as np
 from distributed import Client, LocalCluster
 from machine import describe_machine
 
-from helpers.cohort import SPACING, map_cases
+from helpers.cohort import SPACING
 from helpers.data import data_folder, find_data
 from helpers.descriptors import describe
+from helpers.parallel import map_cases
 from helpers.phantom import write_cohort
 from helpers.scans import load_case
 from helpers.shards import read_shard, write_shards

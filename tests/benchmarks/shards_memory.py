@@ -51,7 +51,8 @@ def train(folder: Path) -> int:
 
 def at_once(folder: Path) -> int:
     """Hold the patches of all scans in memory, and train for an epoch on them."""
-    from helpers.cohort import SPACING, brain_patches, map_cases
+    from helpers.cohort import SPACING, brain_patches
+    from helpers.parallel import map_cases
     from helpers.patches import PatchSet
     from helpers.scans import find_cases, load_case
     from helpers.vae import build_dense_vae, fit_vae
