@@ -11,8 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import joblib
-
 from helpers.rehearsal import is_quick
 
 _BOOK_DATA = Path(__file__).resolve().parents[1] / "data"
@@ -105,6 +103,8 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **se
     ...         cached(slow, 1), cached(slow, 1)
     (2, 2)
     """
+    import joblib  # here: tools.check looks for data before anything is installed
+
     what = (arguments if depends_on is None else depends_on, settings)
     # An array that joblib hands to a worker through a file is the array it was.
     source = inspect.getsource(compute), _code(), is_quick()
@@ -140,6 +140,8 @@ def file_hash(*paths: Path | None) -> str:
 @lru_cache(maxsize=1)
 def _code() -> str:
     """Hash of all helpers and of the versions of what they compute with."""
+    import joblib
+
     sources = sorted(Path(__file__).parent.glob("*.py"))
     versions = [f"{package} {version(package)}" for package in _PACKAGES]
     return file_hash(*sources) + joblib.hash(versions)

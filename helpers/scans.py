@@ -19,19 +19,27 @@ import SimpleITK as sitk
 from numpy.typing import ArrayLike
 from scipy.ndimage import binary_fill_holes
 
+from helpers import silent_stderr
+
 _SUFFIXES = (".nii", ".nii.gz", ".mha")
 _ISLES_2022 = re.compile(r"(?P<subject>sub-[^_]+)_(?:.+_)?(?P<kind>dwi|msk)\.[^_]+$")
 _ISLES_2015 = re.compile(r"VSD\..+\.(?P<kind>MR_DWI|OT)\.")
 _KINDS = {"dwi": "scan", "MR_DWI": "scan", "msk": "lesion mask", "OT": "lesion mask"}
-_MHA_FIELDS = {
-    *("NDims", "DimSize", "ElementSpacing", "Offset", "TransformMatrix"),
-    *("ElementType", "BinaryData"),
+# What MetaImage calls the geometry, by any of these names, and how many numbers of n axes.
+_MHA_GEOMETRY = {
+    ("ElementSpacing", "ElementSize"): lambda n: n,
+    ("Offset", "Position", "Origin"): lambda n: n,
+    ("TransformMatrix", "Rotation", "Orientation"): lambda n: n * n,
 }
-_MHA_DTYPES = {
-    **{"MET_CHAR": "i1", "MET_SHORT": "i2", "MET_INT": "i4", "MET_LONG_LONG": "i8"},
-    **{"MET_UCHAR": "u1", "MET_USHORT": "u2", "MET_UINT": "u4", "MET_ULONG_LONG": "u8"},
-    **{"MET_FLOAT": "f4", "MET_DOUBLE": "f8"},
+_MHA_BYTES = {
+    **{"MET_CHAR": 1, "MET_SHORT": 2, "MET_INT": 4, "MET_LONG": 4, "MET_LONG_LONG": 8},
+    **{"MET_UCHAR": 1, "MET_USHORT": 2, "MET_UINT": 4, "MET_ULONG": 4, "MET_ULONG_LONG": 8},
+    **{"MET_FLOAT": 4, "MET_DOUBLE": 8},
 }
+_MILLIMETRES = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # by NIfTI's code; 0 says nothing
+_GZIP = b"\x1f\x8b"
+# A scanner's bore is 0.6 to 0.7 m wide: what is longer is a slip of units or of a decimal point.
+_LONGEST_VOXEL, _LONGEST_EXTENT = 30.0, 1000.0  # mm
 # Headers store single precision: rounding noise passes, a shift of a hundredth of a millimetre no.
 _TOLERANCES = {"size": 0, "spacing": 1e-3, "origin": 1e-2, "direction": 1e-3}
 
@@ -117,6 +125,10 @@ class GeometryMismatchError(ValueError):
 
 class LabelError(ValueError):
     """A lesion mask that holds other values than lesion and not lesion."""
+
+
+class _Fault(ValueError):
+    """What is wrong with a file, in words; who knows the file's name puts it before them."""
 
 
 def find_cases(root: str | Path) -> list[Case]:
@@ -343,8 +355,13 @@ def _read_oriented(path: str | Path, volume_index: int | None = None) -> sitk.Im
         with np.errstate(over="ignore", invalid="ignore"):
             voxels, geometry = (_read_mha if path.suffix == ".mha" else _read_nifti)(path)
             voxels = _as_float32(voxels)
+    except _Fault as fault:
+        raise VolumeReadError(f"{path}: {fault}") from fault
     except Exception as error:  # two readers and two decompressors, each with errors of its own
-        raise VolumeReadError(f"{path}: expected a complete volume, found: {error!r}") from error
+        raise VolumeReadError(
+            f"{path}: expected a file in good order, found {type(error).__name__}: "
+            f"{str(error).strip().splitlines()[-1] if str(error).strip() else 'no more is said'}"
+        ) from error
     image = sitk.GetImageFromArray(_pick_volume(voxels, volume_index, path))
     _require_place(geometry, path)
     image.SetSpacing(geometry.spacing[::-1])
@@ -356,24 +373,42 @@ def _read_oriented(path: str | Path, volume_index: int | None = None) -> sitk.Im
 def _read_nifti(path: Path) -> tuple[np.ndarray, Geometry]:
     content = path.read_bytes()
     if path.suffix == ".gz":
+        if content and not content.startswith(_GZIP):
+            raise _Fault("expected gzip, as its name .nii.gz says, found a file that is not")
         content = gzip.decompress(content)  # to the checksum at its end
+        if content.startswith(_GZIP):
+            raise _Fault("expected NIfTI in gzip, found gzip in gzip; gunzip it once")
+    elif content.startswith(_GZIP):
+        raise _Fault("expected plain NIfTI, as its name .nii says, found gzip; name it .nii.gz")
     kind = nib.Nifti2Header if content[4:8] == b"n+2\0" else nib.Nifti1Header
+    if len(content) < kind.sizeof_hdr:
+        raise _Fault(f"expected a NIfTI header of {kind.sizeof_hdr} bytes, found {len(content)}")
     header = kind(content[: kind.sizeof_hdr], check=False)
     if header["magic"] != header.single_magic:
-        raise ValueError("no NIfTI header")
+        found = header["magic"].item()
+        raise _Fault(f"expected a NIfTI header, marked {header.single_magic}, found {found}")
     # What nibabel would repair, and tell stderr, is an error here.
     header.check_fix(logging.Logger("unheard", logging.CRITICAL), error_level=30)
     voxels = memoryview(content)[header.get_data_offset() :]
-    _require_size(voxels, header.get_data_shape(), header.get_data_dtype())
+    size, dtype = header.get_data_shape(), header.get_data_dtype()
+    _require_bytes(voxels, math.prod(size) * dtype.itemsize)
     return header.data_from_fileobj(io.BytesIO(content)).T, _nifti_geometry(header)
 
 
 def _nifti_geometry(header: nib.Nifti1Header) -> Geometry:
     """Where the qform says the voxels lie, or the sform, or both if they agree."""
-    millimetres = {"meter": 1e3, "micron": 1e-3}.get(header.get_xyzt_units()[0], 1.0)
-    to_lps = millimetres * np.diag([-1, -1, 1])
+    code = int(header["xyzt_units"]) % 8  # the rest is the unit of time
+    if code not in _MILLIMETRES:
+        raise _Fault(
+            "expected lengths in metres (1), millimetres (2) or microns (3), found "
+            f"{code} as the unit in its header (xyzt_units {header['xyzt_units']})"
+        )
+    # A qform that has to be mended is no witness against an sform.
+    mended = _mend_quaternion(header)
+    names = ("sform",) if mended and header["sform_code"] else ("qform", "sform")
+    to_lps = _MILLIMETRES[code] * np.diag([-1, -1, 1])
     found = {}
-    for name in ("qform", "sform"):
+    for name in names:
         affine, _ = getattr(header, f"get_{name}")(coded=True)
         if affine is not None:
             axes = to_lps @ affine[:3, :3]
@@ -381,56 +416,119 @@ def _nifti_geometry(header: nib.Nifti1Header) -> Geometry:
             size, origin = header.get_data_shape()[:3], to_lps @ affine[:3, 3]
             found[name] = _as_geometry(size, spacing, origin, axes / spacing)
     if not found:
-        raise ValueError("neither a qform nor an sform: nothing says which side is left")
+        raise _Fault(
+            "expected a place in the patient, found neither a qform nor an sform: nothing says "
+            "which side is left"
+        )
     if len(found) == 2 and (name := _difference(*found.values())):
         qform, sform = (getattr(geometry, name) for geometry in found.values())
-        raise ValueError(f"two places: the qform has the {name} {qform}, the sform {sform}")
+        raise _Fault(
+            f"expected one place, found two: the qform has the {name} {qform}, the sform {sform}"
+        )
     return next(iter(found.values()))
 
 
+def _mend_quaternion(header: nib.Nifti1Header) -> bool:
+    """Shorten the qform's quaternion to 1 where rounding made it longer; tell whether it did."""
+    names = ("quatern_b", "quatern_c", "quatern_d")
+    parts = np.array([header[name] for name in names], dtype=float)
+    length = np.linalg.norm(parts)
+    if header["qform_code"] == 0 or length <= 1:
+        return False
+    if not length < 1 + _TOLERANCES["direction"]:
+        raise _Fault(
+            f"expected a qform whose quaternion is no longer than 1, found {parts.tolist()}, "
+            f"of length {length:.9g}"
+        )
+    # A hair less than 1, so that single precision does not make it longer again.
+    for name, part in zip(names, parts / length * (1 - 1e-7), strict=True):
+        header[name] = part
+    return True
+
+
 def _read_mha(path: Path) -> tuple[np.ndarray, Geometry]:
-    # Not SimpleITK: it fills gaps in the header up, believes a wrong CompressedDataSize, and what
-    # it has to say goes to stderr.
-    text, _, content = path.read_bytes().partition(b"ElementDataFile = LOCAL\n")
-    if not text.startswith(b"ObjectType = Image\n"):
-        raise ValueError("no MetaImage header")
-    fields = dict(re.findall(r"^(\w+) *= *(.*?)\s*$", text.decode("latin-1"), re.MULTILINE))
-    if missing := _MHA_FIELDS - fields.keys():
-        raise ValueError(f"a header without {', '.join(sorted(missing))}")
+    _check_mha(path.read_bytes())
+    with silent_stderr():
+        image = sitk.ReadImage(str(path), imageIO="MetaImageIO")
+    return sitk.GetArrayFromImage(image), _geometry(image)
+
+
+def _check_mha(content: bytes) -> None:
+    """Find what SimpleITK would read wrongly without an error."""
+    # As it does, up to the end of the line that says that the voxels follow.
+    header = re.match(rb"(?:[^\n]*\n)*?\s*ElementDataFile\s*[=:]([^\n]*)\n", content)
+    if header is None:
+        raise _Fault("expected a MetaImage header, found none that ends in ElementDataFile")
+    text, voxels = header[0].decode("latin-1"), content[header.end() :]
+    fields = dict(re.findall(r"^[ \t]*(\w+)\s*[=:][ \t]*(.*?)\s*$", text, re.MULTILINE))
+    if fields["ElementDataFile"].upper() != "LOCAL":
+        raise _Fault(f"expected voxels in the file, found them in {fields['ElementDataFile']!r}")
+    if missing := {"NDims", "DimSize", "ElementType"} - fields.keys():
+        raise _Fault(f"expected a MetaImage header, found one without {', '.join(sorted(missing))}")
+    (n_axes,) = _numbers(fields, "NDims", 1)
+    size = _numbers(fields, "DimSize", int(n_axes))
+    if min(size) < 1:
+        raise _Fault(f"expected voxels along each axis, found DimSize {fields['DimSize']}")
+    for names, count in _MHA_GEOMETRY.items():
+        name = next((name for name in names if name in fields), None)
+        if name is None:
+            raise _Fault(f"expected a place in the patient, found a header without {names[0]}")
+        values = _numbers(fields, name, count(int(n_axes)))
+        if names[0] == "ElementSpacing" and min(values[:3]) <= 0:
+            raise _Fault(f"expected positive spacing, found {fields[name]}")
+    if fields["ElementType"] not in _MHA_BYTES:
+        raise _Fault(f"expected voxels of numbers, found ElementType {fields['ElementType']}")
     if (n_channels := fields.get("ElementNumberOfChannels", "1")) != "1":
-        raise ValueError(f"not one number per voxel but {n_channels}")
-    if fields["BinaryData"] != "True":
-        raise ValueError("voxels written out as text")
-    if fields.get("CompressedData") == "True":
+        raise _Fault(f"expected a scan, found not one number per voxel but {n_channels}")
+    if not _flag(fields, "BinaryData", default=True):
+        raise _Fault("expected binary voxels, found BinaryData = False: written out as text")
+    for name in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"):
+        _flag(fields, name)
+    if fields.get("HeaderSize", "0") not in ("0", "-1"):
+        raise _Fault(f"expected voxels after the header, found HeaderSize {fields['HeaderSize']}")
+    if _flag(fields, "CompressedData"):
+        if (told := fields.get("CompressedDataSize")) != str(len(voxels)):
+            raise _Fault(
+                f"expected the file to end with its compressed voxels, found {len(voxels)} bytes "
+                f"where CompressedDataSize says {told}"
+            )
         stream = zlib.decompressobj()
-        content = stream.decompress(content)
+        voxels = stream.decompress(voxels)
         if not stream.eof or stream.unused_data:  # the checksum is its last word
-            raise ValueError("compressed voxels that do not end where the file does")
-    order = ">" if fields.get("BinaryDataByteOrderMSB") == "True" else "<"
-    dtype = np.dtype(_MHA_DTYPES[fields["ElementType"]]).newbyteorder(order)
-    size = [int(length) for length in fields["DimSize"].split()]
-    _require_size(content, size, dtype)
-
-    def numbers(name: str, *shape: int) -> np.ndarray:
-        return np.array(fields[name].split(), dtype=float).reshape(shape)
-
-    n_axes = int(fields["NDims"])
-    spacing, origin = numbers("ElementSpacing", n_axes), numbers("Offset", n_axes)
-    axes = numbers("TransformMatrix", n_axes, n_axes).T  # in the file, each row is an axis
-    # Of a fourth axis, time, only the voxels matter.
-    geometry = _as_geometry(size[:3], spacing[:3], origin[:3], axes[:3, :3])
-    return np.frombuffer(content, dtype).reshape(size[::-1]), geometry
+            raise _Fault("expected compressed voxels that end where the file does, found others")
+    _require_bytes(voxels, math.prod(map(int, size)) * _MHA_BYTES[fields["ElementType"]])
 
 
-def _require_size(content: bytes, size: Sequence[int], dtype: np.dtype) -> None:
-    expected = math.prod(size) * dtype.itemsize
-    if len(content) != expected:
-        raise ValueError(f"{len(content)} bytes of voxels where its header asks for {expected}")
+def _numbers(fields: dict[str, str], name: str, count: int) -> list[float]:
+    """Read a field's numbers, all of which must be some; SimpleITK takes 0 for what is none."""
+    try:
+        numbers = [float(word) for word in re.split(r"[,\s]+", fields[name])]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise _Fault(f"expected {count} finite numbers as {name}, found {fields[name]!r}")
+    return numbers
+
+
+def _flag(fields: dict[str, str], name: str, default: bool = False) -> bool:
+    """Read yes or no, by its first letter as SimpleITK does, which takes any other for no."""
+    found = fields.get(name, str(default))
+    if found[:1] not in tuple("Tt1Ff0"):
+        raise _Fault(f"expected {name} to be True or False, found {found!r}")
+    return found[0] in "Tt1"
+
+
+def _require_bytes(voxels: bytes, expected: int) -> None:
+    if len(voxels) != expected:
+        raise _Fault(
+            f"expected a complete volume, found {len(voxels)} bytes of voxels where its header "
+            f"asks for {expected}"
+        )
 
 
 def _as_float32(voxels: np.ndarray) -> np.ndarray:
     if voxels.dtype.kind not in "iuf":
-        raise ValueError(f"not one real number per voxel but {voxels.dtype}")
+        raise _Fault(f"expected a scan, found not one real number per voxel but {voxels.dtype}")
     return voxels.astype(np.float32)
 
 
@@ -449,9 +547,10 @@ def _pick_volume(voxels: np.ndarray, volume_index: int | None, path: Path) -> np
 
 
 def _geometry(image: sitk.Image) -> Geometry:
-    return _as_geometry(
-        image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
-    )
+    """Read the geometry of the first three axes: of a fourth, time, only the voxels matter."""
+    n_axes = image.GetDimension()
+    axes = np.reshape(image.GetDirection(), (n_axes, n_axes))[:3, :3]
+    return _as_geometry(image.GetSize()[:3], image.GetSpacing()[:3], image.GetOrigin()[:3], axes)
 
 
 def _as_geometry(*fields: ArrayLike) -> Geometry:
@@ -473,6 +572,13 @@ def _require_place(geometry: Geometry, path: Path) -> None:
         raise VolumeReadError(
             f"{path}: expected positive spacing, a finite origin and axes at right angles, found "
             f"{geometry}"
+        )
+    extent = lengths * geometry.size
+    if (lengths > _LONGEST_VOXEL).any() or (extent > _LONGEST_EXTENT).any():
+        raise VolumeReadError(
+            f"{path}: expected voxels of at most {_LONGEST_VOXEL:g} mm and at most "
+            f"{_LONGEST_EXTENT:g} mm of them, found a spacing of {geometry.spacing} mm (z, y, x) "
+            f"and an extent of {tuple(extent.tolist())} mm; is the unit in its header right?"
         )
 
 
@@ -503,11 +609,14 @@ def _require_same_geometry(image: sitk.Image, mask: sitk.Image, case: Case) -> N
 
 
 def _binarise(mask: sitk.Image, path: Path) -> sitk.Image:
-    found = np.unique(sitk.GetArrayViewFromImage(mask)).tolist()
-    if not (set(found) <= {0, 1} or set(found) <= {0, 255}):
-        shown = ", ".join(f"{value:g}" for value in found[:5]) + (", …" if len(found) > 5 else "")
-        raise LabelError(f"{path}: expected labels 0 and 1, or 0 and 255, found {shown}")
-    return mask > 0
+    found = np.unique(sitk.GetArrayViewFromImage(mask))
+    # A slope a rounding away from one moves a label by as much.
+    labels = set(np.where(np.isclose(found, np.rint(found), rtol=1e-6), np.rint(found), found))
+    if not (labels <= {0, 1} or labels <= {0, 255}):
+        shown = ", ".join(np.format_float_positional(value, trim="-") for value in found[:5])
+        more = ", …" if len(found) > 5 else ""
+        raise LabelError(f"{path}: expected labels 0 and 1, or 0 and 255, found {shown}{more}")
+    return mask > 0.5
 
 
 def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:

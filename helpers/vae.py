@@ -5,15 +5,15 @@ Written with ``keras.ops`` alone, so the same file runs on TensorFlow, JAX and P
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
+from helpers import silent_stderr
 from helpers.rehearsal import fewer
 
 # By this variable joblib shares out the cores among its processes; TensorFlow reads another one.
@@ -31,24 +31,8 @@ def _is_news(record: logging.LogRecord) -> bool:
 logging.getLogger("tensorflow").addFilter(_is_news)
 
 
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Discard what C++ code writes to the standard error stream while the block runs.
-
-    TensorFlow writes a few lines before its logger can be told not to, past ``sys.stderr``
-    and straight to the file descriptor, so that is what is turned away for a moment.
-    """
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
-
-
-with _silent_stderr():
+# Before its logger can be told not to, TensorFlow writes a few lines.
+with silent_stderr():
     import keras
     from keras import layers, ops
 

@@ -181,7 +181,7 @@ FIGURES = {
 def test_a_notebook_gets_its_scripts_and_the_book_serves_them(kind, monkeypatch):
     figure = FIGURES[kind]()
     alone = figure._repr_html_()
-    monkeypatch.setenv(live_figures._SERVED, "1")
+    monkeypatch.setenv(live_figures.SERVED, "1")
     served = figure._repr_html_()
     assert alone.startswith(served)
     assert len(re.findall(r"<script>", served)) == 0

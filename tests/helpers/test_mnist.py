@@ -78,7 +78,7 @@ def test_without_mnist_small_digits_stand_in_and_say_so(monkeypatch):
     monkeypatch.setattr(mnist, "_mnist", nothing)
     message = (
         r"^MNIST was neither found nor downloaded: using scikit-learn's 1,797 small digits instead"
-        r".* For the real thing, run python -m helpers\.download mnist, or put mnist\.npz into the "
+        r".* For the real thing, run python -m tools\.download mnist, or put mnist\.npz into the "
         r"data folder\.$"
     )
     with pytest.warns(UserWarning, match=message):

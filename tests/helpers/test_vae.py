@@ -15,7 +15,6 @@ from scipy.stats import multivariate_normal, norm
 from helpers.vae import (
     VAE,
     Sampling,
-    _silent_stderr,
     build_conv_vae,
     build_dense_vae,
     fit_and_encode,
@@ -757,20 +756,6 @@ def test_a_rehearsal_leaves_a_mixture_prior_its_three_epochs(monkeypatch):
     assert {len(values) for values in fit_vae(vae, x, epochs=10).values()} == {3}
     assert int(vae.optimizer.iterations) == 3  # each of all images at once
     assert vae.prior_means.trainable and vae.prior_logits.trainable and vae.prior_log_vars.trainable
-
-
-def test_the_file_descriptor_is_silent_inside_and_speaks_again_after(capfd):
-    with _silent_stderr():
-        os.write(2, b"start-up line\n")
-    os.write(2, b"a real message\n")
-    assert capfd.readouterr().err == "a real message\n"
-
-
-def test_an_error_inside_comes_out_and_the_stream_is_given_back(capfd):
-    with pytest.raises(RuntimeError, match="told"), _silent_stderr():
-        raise RuntimeError("told")
-    os.write(2, b"back\n")
-    assert capfd.readouterr().err == "back\n"
 
 
 def test_only_the_advice_on_tracing_is_dropped(caplog):
