@@ -26,6 +26,7 @@ from helpers.scans import (
     load_volume,
 )
 
+BOOK = Path(__file__).parents[2]
 FORMATS = ("nii", "nii.gz", "mha")
 SHAPE = (3, 4, 5)
 ORIENTATIONS = [
@@ -762,6 +763,173 @@ class TestGeometry:
         np.testing.assert_array_equal(load_case(case).lesion, scan > 700)
 
 
+FAULTS = Path(os.environ.get("VAE_BOOK_DATA") or BOOK.parent / "shared" / "data") / "faults"
+PLACE = np.diag([2.0, 2.0, 5.0, 1.0])
+
+
+class TestFaultsOfConverters:
+    """What other programs write: read where it can be, called what it is where it cannot."""
+
+    @pytest.mark.parametrize("name", ["ElementByteOrderMSB", "BinaryDataByteOrderMSB"])
+    @pytest.mark.parametrize("word", ["True", "true", "TRUE", "1", "T"])
+    @pytest.mark.parametrize("dtype", ["i2", "u4", "f4", "f8"])
+    def test_every_spelling_of_a_big_endian_mha(self, tmp_path, name, word, dtype):
+        array = np.arange(1, 61).reshape(SHAPE).astype(dtype)
+        text, end, _ = write(tmp_path / "scan.mha", array).read_bytes().partition(b"LOCAL\n")
+        text = text.replace(b"BinaryDataByteOrderMSB = False", f"{name} = {word}".encode())
+        (tmp_path / "scan.mha").write_bytes(text + end + array.astype(f">{dtype}").tobytes())
+        np.testing.assert_array_equal(load_volume(tmp_path / "scan.mha")[0], array)
+
+    @pytest.mark.parametrize("word", ["False", "false", "0", "F"])
+    def test_every_spelling_of_a_little_endian_mha(self, tmp_path, word):
+        path = write(tmp_path / "scan.mha", random_scan())
+        content = path.read_bytes().replace(b"OrderMSB = False", b"OrderMSB = " + word.encode())
+        path.write_bytes(content)
+        np.testing.assert_array_equal(load_volume(path)[0], random_scan())
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            (b"ObjectType = Image\n", b""),
+            (b"ObjectType = Image\n", b"Comment = by another program\nObjectType = Image\n"),
+            (b"ObjectType = Image\n", b"CompressedData = False\nObjectType = Image\n"),
+            (b"ObjectType = Image\n", b"ObjectType = Image\nObjectSubType = MRI\n"),
+            (b"\n", b"\r\n"),
+            (b" = ", b"="),
+            (b" = ", b"\t=\t"),
+            (b" = ", b": "),
+            (b"ElementSpacing", b"ElementSize"),
+            (b"Offset", b"Position"),
+            (b"Offset", b"Origin"),
+            (b"TransformMatrix", b"Orientation"),
+            (b"Offset = 0 0 0", b"Offset = 0, 0, 0"),
+            (b"CompressedData = False", b"CompressedData = false"),
+            (b"BinaryData = True\n", b""),
+        ],
+    )
+    def test_an_mha_as_other_programs_write_it(self, tmp_path, capfd, old, new):
+        path = write(tmp_path / "scan.mha", random_scan())
+        text, end, voxels = path.read_bytes().partition(b"LOCAL\n")
+        header = text + end
+        assert old in header
+        path.write_bytes(header.replace(old, new) + voxels)
+        np.testing.assert_array_equal(load_volume(path)[0], random_scan())
+        assert capfd.readouterr() == ("", "")
+
+    @pytest.mark.parametrize(("name", "dtype"), [("MET_LONG", "i4"), ("MET_ULONG", "u4")])
+    def test_long_means_four_bytes(self, tmp_path, name, dtype):
+        array = np.arange(60, dtype=dtype).reshape(SHAPE)
+        path = write(tmp_path / "scan.mha", array)
+        found = {"i4": b"MET_INT", "u4": b"MET_UINT"}[dtype]
+        path.write_bytes(path.read_bytes().replace(found, name.encode()))
+        np.testing.assert_array_equal(load_volume(path)[0], array)
+
+    @staticmethod
+    def turned_over(path, length, axis=1):
+        """A NIfTI turned half around an axis, with a quaternion of another length than one."""
+        turn = np.diag([*np.where(np.arange(3) == axis, 1.0, -1.0), 1.0])
+        nifti(path, qform=turn, sform=turn)
+        return patch_bytes(path, 256, np.float32(length * (np.arange(3) == axis)).tobytes())
+
+    @pytest.mark.parametrize("length", [1 + 3e-7, 1 + 5e-7, 1 + 1e-5, 1 + 9e-4])
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_a_quaternion_a_hair_too_long_is_of_length_one(self, tmp_path, length, axis):
+        exact = self.turned_over(tmp_path / "exact.nii", 1.0, axis)
+        long = self.turned_over(tmp_path / "long.nii", length, axis)
+        (volume, place), (ours, ours_place) = load_volume(exact), load_volume(long)
+        np.testing.assert_array_equal(ours, volume)
+        np.testing.assert_allclose(ours_place.origin, place.origin, atol=1e-3)
+
+    def test_without_an_sform_the_mended_qform_is_what_there_is(self, tmp_path):
+        exact = self.turned_over(tmp_path / "exact.nii", 1.0, axis=2)
+        path = self.turned_over(tmp_path / "scan.nii", 1 + 5e-7, axis=2)
+        patch_bytes(path, 254, np.int16([0]).tobytes())  # sform_code
+        np.testing.assert_array_equal(load_volume(path)[0], load_volume(exact)[0])
+
+    @pytest.mark.parametrize("length", [1.01, 2.0, np.inf, np.nan])
+    def test_a_quaternion_that_is_none_is_called_that(self, tmp_path, length):
+        path = self.turned_over(tmp_path / "scan.nii", length)
+        with pytest.raises(VolumeReadError, match=r"scan\.nii: expected a qform whose quaternion"):
+            load_volume(path)
+
+    @pytest.mark.parametrize("byte", [4, 5, 6, 7, 7 + 8])
+    def test_an_unknown_unit_is_named_with_its_byte(self, tmp_path, byte):
+        path = patch_bytes(nifti(tmp_path / "scan.nii", qform=PLACE), 123, bytes([byte]))
+        message = rf"expected lengths in metres .*found {byte % 8} .*\(xyzt_units {byte}\)"
+        with pytest.raises(VolumeReadError, match=message):
+            load_volume(path)
+
+    @pytest.mark.parametrize("byte", [0, 2, 2 + 8, 2 + 24, 2 + 56, 2 + 128])
+    def test_the_unit_of_time_does_not_matter(self, tmp_path, byte):
+        path = patch_bytes(nifti(tmp_path / "scan.nii", qform=PLACE), 123, bytes([byte]))
+        assert load_volume(path)[1].spacing == (5, 2, 2)
+
+    @pytest.mark.parametrize("units", ["meter", "mm"])
+    def test_a_voxel_longer_than_a_head_is_refused_with_its_lengths(self, tmp_path, units):
+        place = PLACE if units == "meter" else np.diag([200.0, 200.0, 500.0, 1.0])
+        path = nifti(tmp_path / "scan.nii", qform=place, units=units)
+        with pytest.raises(VolumeReadError, match=r"scan\.nii: .*found a spacing of \(5\d*\.0, 2"):
+            load_volume(path)
+
+    def test_a_scan_of_more_than_a_metre_is_refused(self, tmp_path):
+        scan = random_scan((2, 3, 51))
+        path = write(tmp_path / "scan.mha", scan, spacing=(1, 1, 20))
+        with pytest.raises(VolumeReadError, match=r"an extent of \(2\.0, 3\.0, 1020\.0\) mm"):
+            load_volume(path)
+        assert load_volume(write(tmp_path / "scan.mha", scan, spacing=(1, 1, 19)))[0].size
+
+    def test_gzip_under_another_name_and_twice_is_called_that(self, tmp_path):
+        content = write(tmp_path / "scan.nii", random_scan()).read_bytes()
+        zipped_once = gzip.compress(content)
+        for name, stored, message in (
+            ("a.nii", zipped_once, r"a\.nii: expected plain NIfTI.*found gzip; name it \.nii\.gz"),
+            ("b.nii.gz", content, r"b\.nii\.gz: expected gzip, .*found a file that is not"),
+            ("c.nii.gz", gzip.compress(zipped_once), r"c\.nii\.gz: .*found gzip in gzip"),
+            ("d.nii", gzip.compress(zipped_once), r"d\.nii: expected plain NIfTI.*found gzip"),
+        ):
+            (tmp_path / name).write_bytes(stored)
+            with pytest.raises(VolumeReadError, match=message):
+                load_volume(tmp_path / name)
+
+    @pytest.mark.parametrize("slope", [1 + 2**-23, 1 - 2**-24, 1 + 2**-22])
+    @pytest.mark.parametrize("high", [1, 255])
+    def test_labels_a_rounding_away_are_labels(self, tmp_path, slope, high):
+        labels = np.zeros(SHAPE, np.int16)
+        labels[1, 2, 3] = high
+        scan = write(tmp_path / "sub-1_dwi.nii", random_scan() + 1)
+        mask = patch_bytes(
+            write(tmp_path / "sub-1_msk.nii", labels), 112, np.float32([slope, 0]).tobytes()
+        )
+        lesion = load_case(Case("sub-1", scan, mask)).lesion
+        np.testing.assert_array_equal(lesion, labels > 0)
+
+    def test_a_label_that_is_none_is_told_to_its_last_digit(self, tmp_path):
+        labels = np.zeros(SHAPE, np.float32)
+        labels[0, 0, 0] = 0.9999
+        scan = write(tmp_path / "sub-1_dwi.nii", random_scan() + 1)
+        case = Case("sub-1", scan, write(tmp_path / "sub-1_msk.nii", labels))
+        with pytest.raises(LabelError, match=r"found 0, 0\.9999$"):
+            load_case(case)
+
+    @pytest.mark.skipif(not FAULTS.is_dir(), reason="the small files are not in the data folder")
+    @pytest.mark.parametrize(
+        "name",
+        ["big_endian_true.mha", "dos_line_ends.mha", "comment_first.mha", "no_object_type.mha"],
+    )
+    def test_files_that_were_read_wrongly_or_refused(self, name):
+        assert load_volume(FAULTS / name)[0].ravel().tolist() == list(range(1, 25))
+
+    @pytest.mark.skipif(not FAULTS.is_dir(), reason="the small files are not in the data folder")
+    def test_files_of_converters_that_were_refused(self):
+        assert load_volume(FAULTS / "quaternion_a_hair_long.nii")[1].spacing == (5, 2, 2)
+        for name, message in (("units_seven", "found 7 as the unit"), ("units_metre", "5000.0")):
+            with pytest.raises(VolumeReadError, match=message):
+                load_volume(FAULTS / f"{name}.nii")
+        mask = FAULTS / "labels_slope_a_hair_over_one.nii"
+        lesion = load_case(Case("a", mask, mask)).lesion
+        assert 0 < lesion.sum() < lesion.size
+
+
 class TestTwoPlacesInOneNifti:
     """A NIfTI may say where it lies twice: by its qform and by its sform."""
 
@@ -950,7 +1118,7 @@ class TestRealScan:
             load_volume(tmp_path / case.dwi.name)
 
 
-# -- whatever happens to a file on its way here ------------------------------------------------------
+# -- whatever happens to a file on its way here ---------------------------------------------------
 #
 # It is read as it was, or refused by name.
 #
