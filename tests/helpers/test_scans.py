@@ -829,7 +829,9 @@ class TestFaultsOfConverters:
         """A NIfTI turned half around an axis, with a quaternion of another length than one."""
         turn = np.diag([*np.where(np.arange(3) == axis, 1.0, -1.0), 1.0])
         nifti(path, qform=turn, sform=turn)
-        return patch_bytes(path, 256, np.float32(length * (np.arange(3) == axis)).tobytes())
+        return patch_bytes(
+            path, 256, np.where(np.arange(3) == axis, np.float32(length), np.float32(0)).tobytes()
+        )
 
     @pytest.mark.parametrize("length", [1 + 3e-7, 1 + 5e-7, 1 + 1e-5, 1 + 9e-4])
     @pytest.mark.parametrize("axis", [0, 1, 2])
