@@ -246,6 +246,69 @@ def smooth_in_brain(volume: np.ndarray, brain: np.ndarray, sigma: float) -> np.n
     return np.divide(total, weight, out=np.zeros_like(total), where=brain)
 
 
+def even_out(
+    dwi: np.ndarray,
+    brain: np.ndarray,
+    midline: Midline,
+    *,
+    reach: float = 15.0,
+    ordinary: float = 0.15,
+) -> np.ndarray:
+    """Make both sides equally bright where they differ slowly, as an uneven coil makes them.
+
+    The logarithm of one side over the other is averaged over the surroundings, and half of it is
+    taken off either side. What differs much more than its surroundings counts for little in that
+    average: a stroke is no unevenness.
+
+    Parameters
+    ----------
+    dwi : ndarray, shape (slices, rows, columns)
+        Intensities, 0 meaning no signal.
+    brain : ndarray of bool, same shape
+        The brain.
+    midline : Midline
+        The plane between the halves.
+    reach : float
+        Standard deviation of the averaging Gaussian, in mm.
+    ordinary : float
+        How far, in logarithms, a voxel may differ from its surroundings and still count much.
+
+    Returns
+    -------
+    ndarray of float32
+        Zero outside the brain.
+
+    References
+    ----------
+    Huber (1964), Robust estimation of a location parameter, Annals of Mathematical Statistics
+    35:73: the idea; the weights here fall off as a bell curve does.
+
+    Examples
+    --------
+    The left half is a tenth brighter throughout, and one spot on it three times as bright:
+
+    >>> dwi, brain = np.full((1, 40, 40), 100.0), np.ones((1, 40, 40), bool)
+    >>> dwi[..., 20:] = 110
+    >>> dwi[0, 10, 30] = 330
+    >>> even = even_out(dwi, brain, Midline((0.0, 0.0, 1.0), 39.0, (5.0, 2.0, 2.0)))
+    >>> [round(float(even[0, 10, column])) for column in (5, 35, 30)]
+    [105, 105, 317]
+    """
+    brain = np.asarray(brain, dtype=bool)
+    positive = np.asarray(dwi)[brain]
+    lowest = 0.05 * np.median(positive)
+    level = np.where(brain, np.log(np.maximum(dwi, lowest)), 0).astype(np.float32)
+    both = (brain & (mirror(brain.astype(np.float32), midline) > 0.99)).astype(np.float32)
+    difference = (level - mirror(level, midline)) * both
+    sigma = reach / np.asarray(midline.spacing)
+    slow = np.zeros_like(difference)
+    for _ in range(4):
+        weight = both * np.exp(-0.5 * ((difference - slow) / ordinary) ** 2)
+        total = gaussian_filter(weight, sigma)
+        slow = gaussian_filter(weight * difference, sigma) / np.maximum(total, 0.01)
+    return np.where(brain, dwi * np.exp(-0.5 * slow), 0).astype(np.float32)
+
+
 def mirror_excess(
     volume: np.ndarray,
     brain: np.ndarray,

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from helpers.hemispheres import (
     Midline,
+    even_out,
     find_midline,
     mirror,
     mirror_excess,
@@ -406,3 +408,49 @@ large = np.ones((2, 10, 10), bool)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# -- an uneven coil --------------------------------------------------------------------------------
+
+
+def uneven_head(slope, stroke=1.0):
+    """A symmetric head under a coil that hears one side better, with or without a stroke."""
+    rng = np.random.default_rng(0)
+    half = 100 * np.exp(0.2 * gaussian_filter(rng.normal(size=(6, 50, 25)), (0, 2, 2)))
+    dwi = np.concatenate([half, half[..., ::-1]], axis=2)
+    dwi[2, 20:26, 8:14] *= stroke
+    coil = np.exp(slope * np.linspace(-1, 1, 50))
+    middle = Midline((0.0, 0.0, 1.0), 2.0 * 24.5, (5.0, 2.0, 2.0))
+    return dwi * coil, np.ones(dwi.shape, bool), middle
+
+
+def test_an_uneven_coil_is_evened_out():
+    dwi, brain, middle = uneven_head(0.15)
+    before = np.log(dwi / dwi[..., ::-1])
+    even = even_out(dwi, brain, middle)
+    after = np.log(even / even[..., ::-1])
+    assert np.abs(after).mean() < 0.35 * np.abs(before).mean()
+    # What one side loses the other one wins.
+    np.testing.assert_allclose(even * even[..., ::-1], dwi * dwi[..., ::-1], rtol=1e-4)
+
+
+def test_even_halves_stay_as_they_are():
+    dwi, brain, middle = uneven_head(0.0)
+    np.testing.assert_allclose(even_out(dwi, brain, middle), dwi, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stroke", [1.6, 2.5])
+def test_a_stroke_is_no_unevenness(stroke):
+    dwi, brain, middle = uneven_head(0.0, stroke)
+    even = even_out(dwi, brain, middle)
+    kept = np.log(even / even[..., ::-1])[2, 20:26, 8:14].mean() / np.log(stroke)
+    assert kept > 0.97
+
+
+def test_evening_out_leaves_the_air_dark():
+    dwi, brain, middle = uneven_head(0.1)
+    brain = brain.copy()
+    brain[:, :5] = False
+    dwi[:, :5] = 0
+    even = even_out(dwi, brain, middle)
+    assert not even[:, :5].any() and (even[:, 5:] > 0).all() and np.isfinite(even).all()

@@ -1,0 +1,436 @@
+"""The VAE that is told the other side: what does a window hold that its mirror image does not tell?
+
+A conditional variational autoencoder. Its encoder sees a window of a slice and the same window of
+the other hemisphere; its decoder sees the latents and the other hemisphere, and says for each pixel
+what it expects and how far off it may be. No lesion mask is used anywhere in this file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.ndimage import grey_dilation, zoom
+
+from helpers.hemispheres import (
+    Midline,
+    even_out,
+    find_midline,
+    mirror,
+    relative_to_mode,
+    smooth_in_brain,
+)
+from helpers.rehearsal import fewer
+from helpers.scans import Scan
+from helpers.vae import Sampling, keras, kl_divergence, layers, ops, reconstruction_loss
+
+#: Rows and columns of a window, and the size of its pixels in mm: 40 × 40 mm.
+WINDOW, PIXEL = 20, 2.0
+#: What each pixel of a window holds; the encoder sees all of it, the decoder all but the first two.
+CHANNELS = ("own side", "own brain", "other side", "other brain", "brightest nearby")
+
+
+def both_sides(scan: Scan, *, even: bool = True, midline: Midline | None = None) -> np.ndarray:
+    """Lay a scan and its mirror image over each other, in pixels of 2 mm.
+
+    Parameters
+    ----------
+    scan : Scan
+        Slices of any thickness, pixels of any size. Its lesion mask is not looked at.
+    even : bool
+        Take out slow differences between the sides, see
+        `helpers.hemispheres.even_out`: an uneven coil makes them in
+        diffusion MRI.
+    midline : Midline, optional
+        Where to put the mirror, if that is known; it is found otherwise.
+
+    Returns
+    -------
+    ndarray of float32, shape (slices, rows, columns, 5)
+        The `CHANNELS`: intensity relative to the brain's mode through ``arcsinh(4 x)``, which is
+        straight near 0 and a logarithm far out; how much of the pixel is brain; the same two of the
+        other side; and the other side's brightest value within 6 mm, since no two halves match to
+        the millimetre.
+
+    Examples
+    --------
+    >>> brain = np.zeros((3, 40, 50), bool)
+    >>> brain[:, 5:35, 6:45] = True
+    >>> dwi = np.where(brain, np.random.default_rng(0).uniform(1, 2, brain.shape), 0)
+    >>> both_sides(Scan("a", dwi.astype("float32"), None, brain, (5.0, 1.0, 1.0))).shape
+    (3, 20, 25, 5)
+    """
+    scale = (1, scan.spacing[1] / PIXEL, scan.spacing[2] / PIXEL)
+    inside = _resize(scan.brain.astype(np.float32), scale)
+    brain = inside > 0.5
+    # What lies half outside is brighter than its mean with the air.
+    dwi = np.where(
+        brain, _resize(np.where(scan.brain, scan.dwi, 0), scale) / np.maximum(inside, 0.5), 0
+    )
+    spacing = (scan.spacing[0], PIXEL, PIXEL)
+    if midline is None:
+        midline = find_midline(dwi, brain, spacing)
+    if even:
+        dwi = even_out(dwi, brain, midline)
+    own = np.where(brain, np.arcsinh(4 * relative_to_mode(dwi, brain)), 0).astype(np.float32)
+    other_brain = mirror(brain.astype(np.float32), midline)
+    lowest = float(own.min())
+    smooth = np.where(brain, smooth_in_brain(own, brain, 0.5), lowest)
+    reach = 2 * round(6 / PIXEL) + 1
+    nearby = grey_dilation(mirror(smooth, midline, outside=lowest), size=(1, reach, reach))
+    nearby = np.where(other_brain > 0.5, nearby, 0)
+    sides = (own, brain, mirror(own, midline), other_brain, nearby)
+    return np.stack([side.astype(np.float32) for side in sides], axis=-1)
+
+
+def cut_windows(sides: np.ndarray, step: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """Cut overlapping windows out of both sides of a scan, as many to the left as to the right.
+
+    Parameters
+    ----------
+    sides : ndarray of float32, shape (slices, rows, columns, 5)
+        As `both_sides` gives them.
+    step : int
+        Pixels from one window to the next.
+
+    Returns
+    -------
+    windows : ndarray of float32, shape (n, 20, 20, 5)
+        Those of which at least a fifth is brain.
+    corners : ndarray of int, shape (n, 3)
+        Slice, row and column of each one's first pixel; a window may reach beyond the slice, so
+        these may be negative.
+
+    Examples
+    --------
+    >>> windows, corners = cut_windows(np.ones((2, 20, 20, 5), "float32"), step=20)
+    >>> windows.shape, corners.tolist()
+    ((2, 20, 20, 5), [[0, 0, 0], [1, 0, 0]])
+    """
+    _, *size, _ = sides.shape
+    padded = np.pad(sides, ((0, 0), (WINDOW, WINDOW), (WINDOW, WINDOW), (0, 0)))
+    views = np.lib.stride_tricks.sliding_window_view(padded, (WINDOW, WINDOW), axis=(1, 2))
+    starts = []
+    for n in size:
+        count = max(0, math.ceil((n - WINDOW) / step)) + 1 + 2 * (step < WINDOW)
+        span = (count - 1) * step + WINDOW
+        starts.append((n - span) // 2 + step * np.arange(count))
+    views = views[:, starts[0] + WINDOW][:, :, starts[1] + WINDOW]
+    kept = views[:, :, :, 1].mean(axis=(3, 4)) >= 0.2
+    z, row, column = np.nonzero(kept)
+    windows = np.moveaxis(views[kept], 1, -1)
+    return np.ascontiguousarray(windows), np.stack([z, starts[0][row], starts[1][column]], axis=1)
+
+
+@keras.saving.register_keras_serializable("vae_book")
+class MirrorVAE(keras.Model):
+    """A VAE that is told the other side: loss = reconstruction + beta · KL, in nats a window.
+
+    The evidence lower bound is that of a `helpers.vae.VAE`, with every distribution conditioned on
+    the other side; the reconstruction counts the brain's pixels only.
+
+    Parameters
+    ----------
+    encoder : keras.Model
+        Windows, (batch, 20, 20, 5), to ``[z_mean, z_log_var]``, each (batch, latent_dim).
+    decoder : keras.Model
+        ``[z, windows of the other side]``, the latter (batch, 20, 20, 3), to the mean and the
+        log-variance of each pixel, each (batch, 20, 20).
+    beta : float
+        Weight of the KL term.
+
+    References
+    ----------
+    Sohn, Lee and Yan (2015), Learning structured output representation using deep conditional
+    generative models, NeurIPS, equation 4.
+
+    Examples
+    --------
+    >>> vae = build_mirror_vae(latent_dim=2, hidden_units=8)
+    >>> windows = np.ones((6, 20, 20, 5), "float32")
+    >>> [part.shape for part in vae.encode(windows)]
+    [(6, 2), (6, 2)]
+    >>> [part.shape for part in vae.expect(windows[..., 2:])]
+    [(6, 20, 20), (6, 20, 20)]
+    """
+
+    def __init__(self, encoder, decoder, *, beta=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder, self.decoder, self.beta = encoder, decoder, float(beta)
+        self.sampling = Sampling()
+        self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_loss")
+        self.kl_tracker = keras.metrics.Mean(name="kl_loss")
+        self.built = True  # encoder and decoder are
+
+    def call(self, windows, training=False):
+        """Encode, sample and decode: z_mean, z_log_var, and each pixel's mean and log_var."""
+        z_mean, z_log_var = self.encoder(windows, training=training)
+        z = self.sampling([z_mean, z_log_var])
+        mean, log_var = self.decoder([z, windows[..., 2:]], training=training)
+        return {"z_mean": z_mean, "z_log_var": z_log_var, "mean": mean, "log_var": log_var}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """Mean over the batch of reconstruction + beta · KL; Keras calls this."""
+        own, brain = x[..., 0], x[..., 1]
+        # Outside the brain the decoder is told the truth, at a tolerance that costs no nat.
+        mean = brain * y_pred["mean"] + (1 - brain) * own
+        log_var = brain * y_pred["log_var"] - (1 - brain) * math.log(2 * math.pi)
+        reconstruction = reconstruction_loss(own, mean, "gaussian", log_var)
+        kl = kl_divergence(y_pred["z_mean"], y_pred["z_log_var"])
+        self.reconstruction_tracker.update_state(reconstruction)
+        self.kl_tracker.update_state(kl)
+        return ops.mean(reconstruction + self.beta * kl)
+
+    def encode(self, windows) -> tuple[np.ndarray, np.ndarray]:
+        """Encode windows into arrays ``(z_mean, z_log_var)``, each (n, latent_dim)."""
+        parts = [self.encoder(batch, training=False) for batch in _batches(windows)]
+        return tuple(_joined(part) for part in zip(*parts, strict=True))
+
+    def nats(self, windows) -> np.ndarray:
+        """Tell how much each window holds that the other side does not tell: its KL, (n,)."""
+        z_mean, z_log_var = self.encode(windows)
+        return ops.convert_to_numpy(kl_divergence(z_mean, z_log_var))
+
+    def expect(self, other) -> tuple[np.ndarray, np.ndarray]:
+        """Tell from the other side alone what a window should look like, and how surely.
+
+        The latents are averaged out: to the tolerance that the decoder names is added how far its
+        mean moves over the prior. Points at ±√d along each of the d axes have the prior's mean and
+        variance, and stand for it.
+
+        Parameters
+        ----------
+        other : ndarray of float32, shape (n, 20, 20, 3)
+            The other side's channels.
+
+        Returns
+        -------
+        mean, deviation : ndarray of float32, shape (n, 20, 20)
+            Expected value and standard deviation of each pixel.
+
+        References
+        ----------
+        Julier and Uhlmann (1997), A new extension of the Kalman filter to nonlinear systems, SPIE
+        3068: the points.
+        """
+        latent_dim = self.decoder.input_shape[0][-1]
+        axes = math.sqrt(latent_dim) * np.eye(latent_dim, dtype=np.float32)
+        total = square = variance = 0.0
+        for z in (*axes, *-axes):
+            means, log_vars = [], []
+            for batch in _batches(other):
+                everywhere = ops.tile(z[None], (len(batch), 1))
+                mean, log_var = self.decoder([everywhere, batch], training=False)
+                means.append(mean), log_vars.append(log_var)
+            mean, log_var = _joined(means), _joined(log_vars)
+            total, square = total + mean, square + mean**2
+            variance = variance + np.exp(log_var)
+        n = 2 * latent_dim
+        return total / n, np.sqrt((variance + square) / n - (total / n) ** 2)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "decoder": keras.saving.serialize_keras_object(self.decoder),
+            "beta": self.beta,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("encoder", "decoder")
+        }
+        return cls(**{**config, **parts})
+
+
+def build_mirror_vae(
+    latent_dim: int = 5, *, hidden_units: int = 256, beta: float = 1.0
+) -> MirrorVAE:
+    """Build a `MirrorVAE` of two dense hidden layers on each side.
+
+    Parameters
+    ----------
+    latent_dim : int
+        Number of latent axes.
+    hidden_units : int
+        Width of each hidden layer.
+    beta : float
+        See `MirrorVAE`.
+
+    Returns
+    -------
+    MirrorVAE
+        Not compiled yet. The log-variance of a pixel is held between -5 and 3, so that no pixel
+        can be certain.
+
+    Examples
+    --------
+    >>> build_mirror_vae().decoder.count_params()
+    580128
+    """
+    square = (WINDOW, WINDOW)
+
+    def hidden(features):
+        for _ in range(2):
+            features = layers.Dense(hidden_units, activation="relu")(features)
+        return features
+
+    windows = keras.Input((*square, len(CHANNELS)), name="windows")
+    features = hidden(layers.Flatten()(windows))
+    z_mean = layers.Dense(latent_dim, name="z_mean")(features)
+    z_log_var = layers.Dense(latent_dim, name="z_log_var")(features)
+    encoder = keras.Model(windows, [z_mean, z_log_var], name="encoder")
+
+    z = keras.Input((latent_dim,), name="z")
+    other = keras.Input((*square, len(CHANNELS) - 2), name="other_side")
+    features = hidden(layers.Concatenate()([z, layers.Flatten()(other)]))
+    mean = layers.Reshape(square, name="mean")(layers.Dense(WINDOW**2)(features))
+    log_var = layers.Dense(WINDOW**2, activation="tanh")(features)
+    log_var = layers.Reshape(square, name="log_var")(layers.Rescaling(4.0, offset=-1.0)(log_var))
+    decoder = keras.Model([z, other], [mean, log_var], name="decoder")
+    return MirrorVAE(encoder, decoder, beta=beta)
+
+
+def fit_mirror_vae(
+    scans: Sequence[Scan],
+    *,
+    latent_dim: int = 5,
+    beta: float = 1.0,
+    epochs: int = 8,
+    seed: int = 0,
+    even: bool = True,
+) -> MirrorVAE:
+    """Train a `MirrorVAE` on the windows of some scans; their lesion masks are not looked at.
+
+    Parameters
+    ----------
+    scans : sequence of Scan
+        The patients to learn from.
+    latent_dim, beta
+        See `build_mirror_vae`.
+    epochs : int
+        How often each window is seen; in a rehearsal (`helpers.rehearsal`) fewer times.
+    seed : int
+        Of the weights, the order of the batches and the noise.
+    even : bool
+        See `both_sides`.
+
+    Returns
+    -------
+    MirrorVAE
+        Trained.
+
+    Raises
+    ------
+    ValueError
+        No scan was given.
+
+    Examples
+    --------
+    >>> brain = np.zeros((2, 60, 60), bool)
+    >>> brain[:, 5:55, 5:55] = True
+    >>> dwi = np.where(brain, np.random.default_rng(0).uniform(1, 2, brain.shape), 0)
+    >>> scan = Scan("a", dwi.astype("float32"), None, brain, (5.0, 1.0, 1.0))
+    >>> vae = fit_mirror_vae([scan], epochs=1)
+    >>> surprise_map(vae, scan).shape
+    (2, 60, 60)
+    """
+    if not len(scans):
+        raise ValueError("scans must hold at least one patient, found none")
+    windows = [cut_windows(both_sides(scan, even=even))[0] for scan in scans]
+    return train_mirror_vae(
+        np.concatenate(windows), latent_dim=latent_dim, beta=beta, epochs=epochs, seed=seed
+    )
+
+
+def train_mirror_vae(
+    windows: np.ndarray,
+    *,
+    latent_dim: int = 5,
+    beta: float = 1.0,
+    epochs: int = 8,
+    seed: int = 0,
+    batch_size: int = 200,
+) -> MirrorVAE:
+    """Train a `MirrorVAE` on windows, as `cut_windows` gives them; see `fit_mirror_vae`.
+
+    Every second window is turned over, left for right: strokes know no side.
+    """
+    keras.utils.set_random_seed(seed)
+    vae = build_mirror_vae(latent_dim, beta=beta)
+    windows = windows.copy()
+    windows[1::2] = windows[1::2, :, ::-1]
+    epochs = fewer(epochs, at_least=3)
+    steps = epochs * math.ceil(len(windows) / batch_size)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        1e-4, steps, warmup_target=2e-3, warmup_steps=max(1, steps // 5)
+    )
+    vae.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01), jit_compile=False)
+    vae.fit(windows, epochs=epochs, batch_size=batch_size, verbose=0)
+    return vae
+
+
+def surprise_map(
+    vae: MirrorVAE, scan: Scan, *, even: bool = True, midline: Midline | None = None
+) -> np.ndarray:
+    """Tell by how many tolerances each voxel is brighter than the other side leads one to expect.
+
+    Parameters
+    ----------
+    vae : MirrorVAE
+        Trained on other patients.
+    scan : Scan
+        The patient; the lesion mask is not looked at.
+    even, midline
+        See `both_sides`.
+
+    Returns
+    -------
+    ndarray of float32, shape of ``scan.dwi``
+        0 is as expected, 1 a tolerance brighter, -1 a tolerance darker; averaged over overlapping
+        windows, those whose middle is near counting most, and over 1 mm. 0 outside the brain.
+
+    Examples
+    --------
+    See `fit_mirror_vae`.
+    """
+    sides = both_sides(scan, even=even, midline=midline)
+    windows, corners = cut_windows(sides, step=5)
+    mean, deviation = vae.expect(windows[..., 2:])
+    surprise = (windows[..., 0] - mean) / deviation
+    bell = np.hanning(WINDOW + 2)[1:-1]
+    bell = np.outer(bell, bell).astype(np.float32)
+    z, rows, columns = sides.shape[:3]
+    total = np.zeros((z, rows + 2 * WINDOW, columns + 2 * WINDOW), np.float32)
+    weight = np.zeros_like(total)
+    for (n, row, column), values in zip(
+        np.add(corners, (0, WINDOW, WINDOW)), surprise, strict=True
+    ):
+        place = (n, slice(row, row + WINDOW), slice(column, column + WINDOW))
+        total[place] += bell * values
+        weight[place] += bell
+    inner = (slice(None), slice(WINDOW, -WINDOW), slice(WINDOW, -WINDOW))
+    found = total[inner] / np.maximum(weight[inner], 1e-6)
+    found = smooth_in_brain(found, sides[..., 1] > 0, 1 / PIXEL)
+    scale = np.divide(scan.dwi.shape, found.shape)
+    return np.where(scan.brain, _resize(found, scale, scan.dwi.shape), 0).astype(np.float32)
+
+
+def _resize(volume: np.ndarray, scale, shape=None) -> np.ndarray:
+    """Change the size of pixels; the outer edges of the first and the last ones stay in place."""
+    volume = np.asarray(volume, dtype=np.float32)
+    shape = np.rint(np.multiply(volume.shape, scale)).astype(int) if shape is None else shape
+    if tuple(shape) == volume.shape:
+        return volume
+    return zoom(volume, np.divide(shape, volume.shape), order=1, mode="nearest", grid_mode=True)
+
+
+def _batches(rows: np.ndarray, size: int = 4096) -> list:
+    return [ops.convert_to_tensor(rows[i : i + size]) for i in range(0, max(len(rows), 1), size)]
+
+
+def _joined(parts) -> np.ndarray:
+    return np.concatenate([ops.convert_to_numpy(part) for part in parts])
