@@ -12,7 +12,7 @@ from helpers.vae import keras
 
 
 class ShardBatches(keras.utils.PyDataset):
-    """Batches of patches from the shards of `helpers.shards.write_shards`: ``vae.fit(batches)``.
+    """Batches of patches from the shards of `helpers.cohort.write_shards`: ``vae.fit(batches)``.
 
     Each epoch takes the patients in a new order, a few at a time, and mixes the patches of those
     few. Every patch comes exactly once an epoch. Nothing but the batch is held in memory, and the
@@ -46,7 +46,7 @@ class ShardBatches(keras.utils.PyDataset):
     --------
     >>> import tempfile
     >>> from helpers.phantom import write_cohort
-    >>> from helpers.shards import write_shards
+    >>> from helpers.cohort import write_shards
     >>> with tempfile.TemporaryDirectory() as root:
     ...     shards = write_shards(write_cohort(f"{root}/scans", n_cases=1), f"{root}/shards")
     ...     (images,) = ShardBatches(shards, batch_size=100)[0]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import precision_recall_curve
+from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.model_selection import GroupKFold
 
@@ -91,6 +91,57 @@ def cluster_accuracy(labels, clusters) -> float:
     counts = contingency_matrix(labels, clusters)
     rows, columns = linear_sum_assignment(counts, maximize=True)
     return float(counts[rows, columns].sum() / len(labels))
+
+
+def score_map(lesion, values, brain) -> dict[str, float]:
+    """Judge a map of one scan by the mask that an expert drew.
+
+    Parameters
+    ----------
+    lesion : array of bool, shape (z, y, x)
+        The mask; at least one voxel of it in the brain.
+    values : array of float, same shape
+        Higher means more like a lesion.
+    brain : array of bool, same shape
+        Only these voxels are judged.
+
+    Returns
+    -------
+    dict of str to float
+        ``"AP"``, average precision over voxels; ``"Dice"`` of the mask and as many voxels of
+        highest value as it holds; ``"hit"``, 1 if the voxel of highest value lies in the mask, else
+        0.
+
+    Raises
+    ------
+    ValueError
+        For arrays of different shape, or a mask without a voxel in the brain.
+
+    References
+    ----------
+    Dice (1945), Measures of the amount of ecologic association between species, Ecology 26:297.
+
+    Examples
+    --------
+    >>> lesion, brain = np.array([[[1, 1, 0, 0, 0]]], bool), np.array([[[1, 1, 1, 1, 0]]], bool)
+    >>> measures = score_map(lesion, [[[4.0, 1.0, 3.0, 0.0, 9.0]]], brain)
+    >>> {name: round(value, 3) for name, value in measures.items()}
+    {'AP': 0.833, 'Dice': 0.5, 'hit': 1.0}
+    """
+    lesion, brain = np.asarray(lesion, dtype=bool), np.asarray(brain, dtype=bool)
+    values = np.asarray(values, dtype=float)
+    if not lesion.shape == values.shape == brain.shape:
+        raise ValueError(
+            "lesion, values and brain must have one shape, found "
+            f"{lesion.shape}, {values.shape} and {brain.shape}"
+        )
+    truth, score = _checked(lesion[brain], values[brain])
+    highest = np.argsort(-score, kind="stable")[: truth.sum()]
+    return {
+        "AP": float(average_precision_score(truth, score)),
+        "Dice": float(truth[highest].mean()),
+        "hit": float(truth[highest[0]]),
+    }
 
 
 def patient_bootstrap(

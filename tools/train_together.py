@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from helpers.batches import ShardBatches
-from helpers.shards import find_shards
+from helpers.cohort import find_shards
 from helpers.vae import build_dense_vae, fit_vae, keras
 
 
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("shards", type=Path, help="folder written by helpers.shards.write_shards")
+    parser.add_argument("shards", type=Path, help="folder written by helpers.cohort.write_shards")
     parser.add_argument("--save", type=Path, required=True, help="where to, a .keras file")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=200, help="of all processes together")

@@ -26,13 +26,12 @@ import numpy as np
 from distributed import Client, LocalCluster
 from machine import describe_machine
 
-from helpers.cohort import SPACING
+from helpers.cohort import SPACING, read_shard, write_shards
 from helpers.data import data_folder, find_data
 from helpers.descriptors import describe
 from helpers.parallel import map_cases
 from helpers.phantom import write_cohort
 from helpers.scans import load_case
-from helpers.shards import read_shard, write_shards
 
 THREADS = ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

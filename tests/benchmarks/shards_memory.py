@@ -31,8 +31,8 @@ BATCH_SIZE = 1000
 
 def extract(folder: Path) -> int:
     """Cut all scans into shards; return the number of patches."""
+    from helpers.cohort import read_shard, write_shards
     from helpers.scans import find_cases
-    from helpers.shards import read_shard, write_shards
 
     shards = write_shards(find_cases(folder / "scans"), folder / "shards")
     return sum(len(read_shard(shard)) for shard in shards)
@@ -41,7 +41,7 @@ def extract(folder: Path) -> int:
 def train(folder: Path) -> int:
     """Train for an epoch on the shards."""
     from helpers.batches import ShardBatches
-    from helpers.shards import find_shards
+    from helpers.cohort import find_shards
     from helpers.vae import build_dense_vae, fit_vae
 
     batches = ShardBatches(find_shards(folder / "shards"), BATCH_SIZE)

@@ -7,15 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "latents_on_slices.py"
+from helpers.phantom import write_cohort
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
 def judge():
-    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("latents_on_slices")
 
 
 @pytest.fixture
@@ -130,7 +136,7 @@ def test_a_file_of_another_kind_is_refused(judge, slices, changes, error, messag
 
 
 def stored_rows(name):
-    return json.loads((SCRIPT.parent / "results" / f"{name}.json").read_text())["rows"]
+    return json.loads((BENCHMARKS / "results" / f"{name}.json").read_text())["rows"]
 
 
 def test_memory_through_shards_does_not_grow_with_the_scans_and_all_at_once_does():
@@ -148,3 +154,29 @@ def test_two_workers_do_in_less_time_what_one_does():
             for workers in (1, 2)
         )
         assert one / 2.2 < two < one, step
+
+
+def test_maps_are_judged_on_the_scans_of_any_folder(tmp_path, capsys):
+    maps_on_scans = loaded("maps_on_scans")
+    write_cohort(tmp_path / "scans", 2, seed=7)
+    table = tmp_path / "table.json"
+    maps_on_scans.main(
+        [str(tmp_path / "scans"), "--json", str(table), "--patients", "2", "--epochs", "1"]
+    )
+    result = json.loads(table.read_text())
+    assert set(result["scores"]) == {"sub-phantom0001", "sub-phantom0002"}
+    shown = capsys.readouterr().out
+    for row in result["scores"].values():
+        for name in ("brightness", "unexplained", "surprise"):
+            assert 0 <= row[name]["AP"] <= 1 and row[name]["hit"] in (0, 1)
+            assert f"{row[name]['AP']:.3f}" in shown
+    assert all(len(volumes) == 2 for volumes in result["false_alarms"].values())
+    assert len(result["false_alarms"]) == 3
+
+
+def test_maps_need_a_mask_to_be_judged_by(tmp_path, capsys):
+    write_cohort(tmp_path, 1)
+    next(tmp_path.rglob("*_msk.nii.gz")).unlink()
+    with pytest.raises(SystemExit):
+        loaded("maps_on_scans").main([str(tmp_path)])
+    assert "expected a lesion mask to judge by, found none in 1 cases" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from helpers.metrics import (
     patient_draws,
     patient_folds,
     recall_at_purity,
+    score_map,
 )
 
 
@@ -270,3 +271,46 @@ def test_a_held_out_score_has_not_seen_the_patients_labels():
     assert ((held_out_score(readout, told, folds, is_lesion) > 0.5) == is_lesion).all()
     with pytest.raises(ValueError, match="shorter"):
         held_out_score(readout, split[:-1], folds, is_lesion)
+
+
+# -- maps ------------------------------------------------------------------------------------------
+
+
+def test_a_map_that_is_the_mask_is_perfect_and_its_opposite_finds_nothing():
+    rng = np.random.default_rng(0)
+    brain = rng.random((3, 9, 9)) < 0.8
+    lesion = brain & (rng.random(brain.shape) < 0.1)
+    assert score_map(lesion, lesion, brain) == {"AP": 1, "Dice": 1, "hit": 1}
+    worst = score_map(lesion, ~lesion, brain)
+    assert worst["Dice"] == worst["hit"] == 0 and worst["AP"] < 0.2
+
+
+def test_what_lies_outside_the_brain_is_not_judged():
+    lesion = np.zeros((1, 4, 4), bool)
+    lesion[0, 0, :2] = True
+    brain = np.ones(lesion.shape, bool)
+    brain[0, 3] = brain[0, 0, 1] = False
+    values = np.arange(16.0)[::-1].reshape(1, 4, 4)
+    loud = np.where(brain, values, 99)
+    assert score_map(lesion, loud, brain) == score_map(lesion, values, brain)
+    assert score_map(lesion, values, brain)["AP"] == 1
+
+
+def test_dice_at_the_true_volume_is_that_of_the_two_sets():
+    rng = np.random.default_rng(1)
+    lesion, values = rng.random((2, 8, 8)) < 0.2, rng.random((2, 8, 8))
+    brain = np.ones(lesion.shape, bool)
+    chosen = values >= np.sort(values, axis=None)[-lesion.sum()]
+    dice = 2 * (chosen & lesion).sum() / (chosen.sum() + lesion.sum())
+    assert score_map(lesion, values, brain)["Dice"] == pytest.approx(dice)
+
+
+@pytest.mark.parametrize(
+    ("shape", "lesions", "message"),
+    [((1, 2, 2), 1, "must have one shape"), ((1, 2, 3), 0, "at least one lesion")],
+)
+def test_a_map_that_cannot_be_judged_is_refused(shape, lesions, message):
+    lesion = np.zeros((1, 2, 3), bool)
+    lesion[0, 0, :lesions] = True
+    with pytest.raises(ValueError, match=message):
+        score_map(lesion, np.zeros(shape), np.ones((1, 2, 3), bool))
