@@ -108,19 +108,40 @@ def cut_windows(sides: np.ndarray, step: int = 10) -> tuple[np.ndarray, np.ndarr
     >>> windows.shape, corners.tolist()
     ((2, 20, 20, 5), [[0, 0, 0], [1, 0, 0]])
     """
-    _, *size, _ = sides.shape
-    padded = np.pad(sides, ((0, 0), (WINDOW, WINDOW), (WINDOW, WINDOW), (0, 0)))
-    views = np.lib.stride_tricks.sliding_window_view(padded, (WINDOW, WINDOW), axis=(1, 2))
     starts = []
-    for n in size:
+    for n in sides.shape[1:3]:
         count = max(0, math.ceil((n - WINDOW) / step)) + 1 + 2 * (step < WINDOW)
         span = (count - 1) * step + WINDOW
         starts.append((n - span) // 2 + step * np.arange(count))
-    views = views[:, starts[0] + WINDOW][:, :, starts[1] + WINDOW]
-    kept = views[:, :, :, 1].mean(axis=(3, 4)) >= 0.2
-    z, row, column = np.nonzero(kept)
-    windows = np.moveaxis(views[kept], 1, -1)
-    return np.ascontiguousarray(windows), np.stack([z, starts[0][row], starts[1][column]], axis=1)
+    grid = np.meshgrid(np.arange(len(sides)), *starts, indexing="ij")
+    corners = np.stack([places.ravel() for places in grid], axis=1)
+    kept = windows_at(sides[..., 1:2], corners).mean(axis=(1, 2, 3)) >= 0.2
+    return windows_at(sides, corners[kept]), corners[kept]
+
+
+def windows_at(sides: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Cut windows out of both sides of a scan at given places.
+
+    Parameters
+    ----------
+    sides : ndarray of float32, shape (slices, rows, columns, channels)
+        As `both_sides` gives them.
+    corners : ndarray of int, shape (n, 3)
+        Slice, row and column of each window's first pixel; beyond the slice there is air.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, 20, 20, channels)
+
+    Examples
+    --------
+    >>> float(windows_at(np.ones((2, 30, 30, 5), "float32"), np.array([[1, -5, 0]])).mean())
+    0.75
+    """
+    padded = np.pad(sides, ((0, 0), (WINDOW, WINDOW), (WINDOW, WINDOW), (0, 0)))
+    views = np.lib.stride_tricks.sliding_window_view(padded, (WINDOW, WINDOW), axis=(1, 2))
+    z, row, column = np.transpose(corners)
+    return np.ascontiguousarray(np.moveaxis(views[z, row + WINDOW, column + WINDOW], 1, -1))
 
 
 @keras.saving.register_keras_serializable("vae_book")

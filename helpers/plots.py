@@ -373,11 +373,11 @@ def draw_concept_map() -> Figure:
         "the other side\nof the brain (7)": (0, 1, GREY),
         "unexplained\nbrightness (7)": (1, 1, GREY),
         "yardstick (6)": (2, 1, ORANGE),
-        "a few labels (8)": (3, 1, ORANGE),
-        "your own scans (9)": (0, 0, GREY),
-        "shards (9)": (1, 0, GREY),
-        "a map of what\nis unusual (9)": (2, 0, BLUE),
-        "many machines (9)": (3, 0, GREY),
+        "a few labels (9)": (3, 1, ORANGE),
+        "your own scans (10)": (0, 0, GREY),
+        "told the other\nside (8)": (1, 0, BLUE),
+        "a map of what\nis unusual (8, 10)": (2, 0, BLUE),
+        "many machines (10)": (3, 0, GREY),
     }
     steps = (
         ("images without\nlabels (1)", "autoencoder (2)", "train"),
@@ -392,13 +392,13 @@ def draw_concept_map() -> Figure:
         ("the other side\nof the brain (7)", "unexplained\nbrightness (7)", "leaves"),
         ("patches (4)", "unexplained\nbrightness (7)", "measured by"),
         ("yardstick (6)", "latent space (5)", "judges"),
-        ("a few labels (8)", "clusters (7)", "name"),
-        ("your own scans (9)", "the other side\nof the brain (7)", "show"),
-        ("your own scans (9)", "shards (9)", "cut into"),
-        ("unexplained\nbrightness (7)", "shards (9)", "scores"),
-        ("shards (9)", "a map of what\nis unusual (9)", "end in"),
-        ("yardstick (6)", "a map of what\nis unusual (9)", "judges"),
-        ("many machines (9)", "a map of what\nis unusual (9)", "draw"),
+        ("a few labels (9)", "clusters (7)", "name"),
+        ("your own scans (10)", "the other side\nof the brain (7)", "show"),
+        ("your own scans (10)", "told the other\nside (8)", "given to a VAE"),
+        ("unexplained\nbrightness (7)", "told the other\nside (8)", "rivals"),
+        ("told the other\nside (8)", "a map of what\nis unusual (8, 10)", "draws"),
+        ("yardstick (6)", "a map of what\nis unusual (8, 10)", "judges"),
+        ("many machines (10)", "a map of what\nis unusual (8, 10)", "draw"),
     )
     width, height = 2.5, 1.3
     places = {text: (1.3 + 3.8 * x, 1.1 + 3.3 * y) for text, (x, y, _) in boxes.items()}

@@ -22,6 +22,9 @@ ANSWER = re.compile(
 
 #: For each exercise an answer that a student might well give: what to change in the solution.
 WRONG = {
+    "tolerances": ("deviation, 1", "deviation**2, 1"),
+    "total-variance": (" + np.var(means, axis=0)", ""),
+    "nats-told": ("-0.5 * np.log", "-np.log"),
     "two-clusters": ("max(agree, 1 - agree)", "agree"),
     "variance-kept": (" ** 2", ""),
     "typical": ("members[np.argmin((off**2).sum(axis=1))]", "np.argmin((off**2).sum(axis=1))"),

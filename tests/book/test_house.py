@@ -17,7 +17,7 @@ LONG_WINDED = {
     "05_lesions_in_latent_space",
     "06_how_good_is_a_cluster",
     "07_better_clusters",
-    "08_few_labels",
+    "09_few_labels",
 }
 
 
