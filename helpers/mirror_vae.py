@@ -320,7 +320,7 @@ def fit_mirror_vae(
     *,
     latent_dim: int = 5,
     beta: float = 1.0,
-    epochs: int = 8,
+    epochs: int = 6,
     seed: int = 0,
     even: bool = True,
 ) -> MirrorVAE:
@@ -372,7 +372,7 @@ def train_mirror_vae(
     *,
     latent_dim: int = 5,
     beta: float = 1.0,
-    epochs: int = 8,
+    epochs: int = 6,
     seed: int = 0,
     batch_size: int = 200,
 ) -> MirrorVAE:

@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the first one")
     parser.add_argument("--seeds", type=int, default=1, help="networks whose maps are averaged")
     parser.add_argument("--patients", type=int, default=len(TRAINING), help="to learn from")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     chosen = parser.parse_args(arguments)
 
     cases = [case for folder in chosen.folders for case in find_cases(folder)]
