@@ -23,7 +23,7 @@ from helpers.hemispheres import (
 )
 from helpers.rehearsal import fewer
 from helpers.scans import Scan
-from helpers.vae import Sampling, keras, kl_divergence, layers, ops, reconstruction_loss
+from helpers.vae import VAE, Sampling, keras, kl_divergence, layers, ops, reconstruction_loss
 
 #: Rows and columns of a window, and the size of its pixels in mm: 40 × 40 mm.
 WINDOW, PIXEL = 20, 2.0
@@ -258,13 +258,7 @@ class MirrorVAE(keras.Model):
             "beta": self.beta,
         }
 
-    @classmethod
-    def from_config(cls, config):
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("encoder", "decoder")
-        }
-        return cls(**{**config, **parts})
+    from_config = classmethod(VAE.from_config.__func__)  # of an encoder and a decoder as well
 
 
 def build_mirror_vae(
