@@ -132,6 +132,7 @@ LIVE = {
     "chapters/04_from_scan_to_patches": ["slices"],
     "chapters/05_lesions_in_latent_space": ["scatter"],
     "chapters/07_better_clusters": ["scatter"],
+    "chapters/08_told_the_other_side": ["slices"],
 }
 
 
