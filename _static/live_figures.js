@@ -190,10 +190,12 @@
       type: "range", min: 0, max: last, value: data.start, "aria-label": "Slice",
     }, controls);
     const shown = {};
-    for (const [name, on] of [["lesion outline", true], ["patch grid", false], ["lesion map", false]]) {
+    const inPatches = data.patches.some((patches) => patches.length);
+    const choices = inPatches ? ["lesion outline", "patch grid", "lesion map"] : ["lesion outline"];
+    for (const name of choices) {
       const label = make("label", {}, controls);
       shown[name] = make("input", { type: "checkbox" }, label);
-      shown[name].checked = on;
+      shown[name].checked = name === "lesion outline";
       label.append(" " + name);
       shown[name].addEventListener("change", draw);
     }
@@ -231,9 +233,8 @@
         context.stroke();
       }
       const fullest = Math.max(0, ...data.patches[z].map((patch) => patch[2]));
-      said.textContent =
-        `Slice ${z} (0 to ${last})\nLesion voxels: ${data.voxels[z]}\n` +
-        `Largest share of lesion in a patch: ${fullest.toFixed(2)}`;
+      said.textContent = `Slice ${z} (0 to ${last})\nLesion voxels: ${data.voxels[z]}`;
+      if (inPatches) said.textContent += `\nLargest share of lesion in a patch: ${fullest.toFixed(2)}`;
     }
 
     function step(by) {

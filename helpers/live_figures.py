@@ -238,7 +238,7 @@ def live_slices(
     lesion : ndarray of bool, same shape
         Outlined along the edges of its voxels.
     locations : ndarray of int, shape (n, 3)
-        First voxel (slice, row, column) of each patch.
+        First voxel (slice, row, column) of each patch; none, if there is no grid to show.
     lesion_fraction : ndarray, shape (n,)
         Share of lesion voxels in each patch.
     title : str

@@ -309,6 +309,14 @@ def test_the_slices_follow_slider_keys_and_wheel(show):
     np.testing.assert_array_equal(pixels(tab, ".live-slice"), plain)
 
 
+def test_slices_without_patches_offer_no_grid(show):
+    lesion = np.zeros((3, 20, 20), bool)
+    lesion[1, 5:9, 5:9] = True
+    tab = show(live_slices(lesion * 1.0, lesion, np.empty((0, 3), int), np.empty(0), title="A map"))
+    assert tab.locator("input[type=checkbox]").count() == 1
+    assert said(tab) == "Slice 1 (0 to 2)\nLesion voxels: 16"
+
+
 def test_live_figures_take_the_colours_of_the_page(show):
     tab = show(
         live_scatter(np.eye(2), np.array([0, 1]), ["a", "b"], np.zeros((2, 9, 9)), title="T")
