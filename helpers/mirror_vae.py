@@ -186,6 +186,7 @@ class MirrorVAE(keras.Model):
 
     def call(self, windows, training=False):
         """Encode, sample and decode: z_mean, z_log_var, and each pixel's mean and log_var."""
+        windows = ops.convert_to_tensor(windows)  # JAX may be given an array
         z_mean, z_log_var = self.encoder(windows, training=training)
         z = self.sampling([z_mean, z_log_var])
         mean, log_var = self.decoder([z, windows[..., 2:]], training=training)
@@ -193,6 +194,7 @@ class MirrorVAE(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Mean over the batch of reconstruction + beta · KL; Keras calls this."""
+        x = ops.convert_to_tensor(x)
         own, brain = x[..., 0], x[..., 1]
         # Outside the brain the decoder is told the truth, at a tolerance that costs no nat.
         mean = brain * y_pred["mean"] + (1 - brain) * own
@@ -383,7 +385,10 @@ def train_mirror_vae(
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-4, steps, warmup_target=2e-3, warmup_steps=max(1, steps // 5)
     )
-    vae.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01), jit_compile=False)
+    # Compiling by XLA would not pay on TensorFlow; on JAX all speed comes from it.
+    compiled = False if keras.backend.backend() == "tensorflow" else "auto"
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.01)
+    vae.compile(optimizer=optimizer, jit_compile=compiled)
     vae.fit(windows, epochs=epochs, batch_size=batch_size, verbose=0)
     return vae
 
