@@ -5,7 +5,8 @@ import os
 import threading
 from collections.abc import Iterator
 
-_LOCK = threading.Lock()  # two that take turns would give back what the other one put there
+# Two threads that take turns would give back what the other one put there; one may nest blocks.
+_LOCK = threading.RLock()
 
 
 @contextlib.contextmanager

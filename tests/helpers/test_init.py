@@ -31,3 +31,12 @@ def test_threads_that_take_turns_give_the_stream_back(capfd):
         list(threads.map(turn, range(200)))
     os.write(2, b"back\n")
     assert capfd.readouterr().err == "back\n"
+
+
+def test_a_block_within_a_block_gives_the_stream_back_at_the_outer_end(capfd):
+    with silent_stderr():
+        with silent_stderr():
+            os.write(2, b"lost\n")
+        os.write(2, b"lost, too\n")
+    os.write(2, b"back\n")
+    assert capfd.readouterr().err == "back\n"
