@@ -20,7 +20,7 @@ import joblib
 import numpy as np
 
 from helpers.data import cached, data_folder, file_hash, find_data
-from helpers.descriptors import Descriptors, describe
+from helpers.hemispheres import Descriptors, describe
 from helpers.intensity import normalize_intensity
 from helpers.parallel import map_cases
 from helpers.patches import PatchSet, extract_patches

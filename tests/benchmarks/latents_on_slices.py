@@ -29,8 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from helpers.cohort import brain_patches
-from helpers.descriptors import describe
-from helpers.hemispheres import Midline
+from helpers.hemispheres import Midline, describe
 from helpers.metrics import patient_bootstrap, patient_draws, patient_folds
 from helpers.scans import Scan
 from helpers.vae import build_dense_vae, fit_and_encode, fit_vae, keras

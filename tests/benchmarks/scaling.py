@@ -28,7 +28,7 @@ from machine import describe_machine
 
 from helpers.cohort import SPACING, read_shard, write_shards
 from helpers.data import data_folder, find_data
-from helpers.descriptors import describe
+from helpers.hemispheres import describe
 from helpers.parallel import map_cases
 from helpers.phantom import write_cohort
 from helpers.scans import load_case

@@ -28,7 +28,7 @@ from helpers.cohort import (
     read_shard,
     write_shards,
 )
-from helpers.descriptors import describe
+from helpers.hemispheres import describe
 from helpers.parallel import map_cases
 from helpers.patches import PatchSet
 from helpers.phantom import write_cohort
