@@ -10,6 +10,8 @@ import os
 import shutil
 import uuid
 import warnings
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -18,9 +20,10 @@ from typing import TypeVar
 
 import joblib
 import numpy as np
+from scipy.ndimage import binary_fill_holes
 
 from helpers.data import cached, data_folder, file_hash, find_data
-from helpers.hemispheres import Descriptors, describe
+from helpers.hemispheres import Descriptors, Midline, describe
 from helpers.intensity import normalize_intensity
 from helpers.parallel import map_cases
 from helpers.patches import PatchSet, extract_patches
@@ -49,15 +52,18 @@ class Cohort:
     ----------
     name : str
         What they are, in words a caption can use.
-    cases : list of Case
-        Labelled patients, in natural order.
+    cases : list of Case, or of Scan
+        Labelled patients, in natural order; slices that lie in memory are scans.
     synthetic : bool
         Whether they were simulated.
+    midline : Midline or None
+        Where the mirror stands, if the scans were brought to an atlas and it is known.
     """
 
     name: str
-    cases: list[Case]
+    cases: list[Case] | list[Scan]
     synthetic: bool
+    midline: Midline | None = None
 
 
 def find_real_cohorts() -> list[Cohort]:
@@ -132,8 +138,74 @@ def find_cohort(*, min_cases: int = 10, n_synthetic: int = 28) -> Cohort:
     return Cohort(name, write_cohort(root, fewer(n_synthetic, min_cases)), synthetic=True)
 
 
+def find_slices(*, patch: int = 28) -> Cohort | None:
+    """Find the real FLAIR slices of SOOP, one a patient, if they are in the data folder.
+
+    They are FLAIR, not diffusion MRI, and were brought to an atlas: 1 mm pixels, the midline in the
+    middle of the columns. Each gets a margin of air, so that whole patches lie on either side of
+    the midline.
+
+    Parameters
+    ----------
+    patch : int
+        Rows and columns of the patches to come.
+
+    Returns
+    -------
+    Cohort or None
+        Scans of one slice; None where there is no ``soop_flair/axial_slices.npz``. In a rehearsal
+        (`helpers.rehearsal`) fewer of them.
+
+    Raises
+    ------
+    ValueError
+        The file is not what `tools.download` makes.
+
+    References
+    ----------
+    Absher et al. (2024), The stroke outcome optimization project, Scientific Data 11:839.
+
+    Examples
+    --------
+    >>> cohort = find_slices()
+    >>> cohort is None or cohort.cases[0].dwi.shape[0] == 1
+    True
+    """
+    path = find_data("soop_flair/axial_slices.npz")
+    if path is None:
+        return None
+    try:
+        # A file that is opened here is closed, even if it is no archive.
+        with path.open("rb") as file, np.load(file) as archive:
+            images, lesions = archive["image"], archive["lesion"]
+            names = archive["subject_id"].astype(str)
+        if images.ndim != 3 or images.shape != lesions.shape or len(names) != len(images):
+            raise ValueError(
+                f"image {images.shape}, lesion {lesions.shape} and subject_id {names.shape} must "
+                "be (n, rows, columns), the same, and (n,)"
+            )
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{path} cannot be read ({reason}); fetch it again: "
+            "python -m tools.download soop-slices"
+        ) from error
+    # As many columns to either side of the midline, and whole patches.
+    margins = [-n % (2 * patch if axis else patch) for axis, n in enumerate(images.shape[1:])]
+    margins = [(m // 2, m - m // 2) for m in margins]
+    spacing = (SPACING[0], 1.0, 1.0)
+    scans = []
+    for image, lesion, name in zip(images, lesions, names, strict=True):
+        image, lesion = (np.pad(array, margins)[None] for array in (image, lesion))
+        brain = binary_fill_holes(image[0] > 0)[None]
+        scans.append(Scan(name, image.astype(np.float32), lesion.astype(bool), brain, spacing))
+    scans = scans[: fewer(len(scans), at_least=60)]
+    middle = Midline((0.0, 0.0, 1.0), (scans[0].dwi.shape[2] - 1) / 2, spacing)
+    return Cohort("SOOP FLAIR slices", scans, synthetic=False, midline=middle)
+
+
 def load_patches(
-    cases: Sequence[Case],
+    cases: Sequence[Case | Scan],
     patch_size: tuple[int, int] = (28, 28),
     *,
     min_brain_fraction: float = 0.25,
@@ -144,8 +216,8 @@ def load_patches(
 
     Parameters
     ----------
-    cases : sequence of Case
-        The patients; each scan is resampled to `SPACING`.
+    cases : sequence of Case, or of Scan
+        The patients; each file is resampled to `SPACING`, and a scan in memory has it.
     patch_size : (int, int)
         Height and width in voxels.
     min_brain_fraction : float
@@ -176,11 +248,17 @@ def load_patches(
 
 
 def _cut_case(case: Case, **settings) -> PatchSet:
-    return brain_patches(load_case(case, spacing=SPACING), **settings)
+    return brain_patches(_scan_of(case), **settings)
 
 
-def _kept(compute: Callable[..., Result], case: Case, **settings) -> Result:
+def _scan_of(case: Case | Scan) -> Scan:
+    return case if isinstance(case, Scan) else load_case(case, spacing=SPACING)
+
+
+def _kept(compute: Callable[..., Result], case: Case | Scan, **settings) -> Result:
     """Compute something of a scan once, and keep it by the content of the scan's files."""
+    if isinstance(case, Scan):  # a slice in memory takes no longer than a look at what was kept
+        return compute(case, **settings)
     content = file_hash(case.dwi, case.lesion)
     return cached(compute, case, depends_on=(case.subject_id, content), **settings)
 
@@ -219,15 +297,19 @@ def brain_patches(
     )
 
 
-def load_descriptors(cases: Sequence[Case], *, client=None) -> Descriptors:
+def load_descriptors(
+    cases: Sequence[Case | Scan], *, midline: Midline | None = None, client=None
+) -> Descriptors:
     """Describe the patches that `load_patches` cuts, each by quantiles of four maps.
 
     A scan takes about a second; what was computed is kept, as for `load_patches`.
 
     Parameters
     ----------
-    cases : sequence of Case
-        The patients; each scan is resampled to `SPACING`.
+    cases : sequence of Case, or of Scan
+        As for `load_patches`.
+    midline : Midline, optional
+        Where the mirror stands in all of them, if that is known.
     client : distributed.Client, optional
         As for `helpers.parallel.map_cases`.
 
@@ -250,11 +332,13 @@ def load_descriptors(cases: Sequence[Case], *, client=None) -> Descriptors:
     ...
     ValueError: cases must name at least one patient, found none
     """
-    return Descriptors.concatenate(map_cases(partial(_kept, _describe_case), cases, client=client))
+    settings = {} if midline is None else {"midline": midline}
+    describe_one = partial(_kept, _describe_case, **settings)
+    return Descriptors.concatenate(map_cases(describe_one, cases, client=client))
 
 
-def _describe_case(case: Case) -> Descriptors:
-    return describe(load_case(case, spacing=SPACING))
+def _describe_case(case: Case | Scan, **settings) -> Descriptors:
+    return describe(_scan_of(case), **settings)
 
 
 def write_shards(

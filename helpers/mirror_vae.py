@@ -25,25 +25,32 @@ from helpers.rehearsal import fewer
 from helpers.scans import Scan
 from helpers.vae import VAE, Sampling, keras, kl_divergence, layers, ops, reconstruction_loss
 
-#: Rows and columns of a window, and the size of its pixels in mm: 40 × 40 mm.
+#: Rows and columns of a window, and the size of its pixels in mm: 40 × 40 mm, to draw maps with.
 WINDOW, PIXEL = 20, 2.0
+#: The same of a wide window, which sees more of the brain and less of its folds: 56 × 56 mm.
+WIDE_WINDOW, WIDE_PIXEL = 14, 4.0
 #: What each pixel of a window holds; the encoder sees all of it, the decoder all but the first two.
 CHANNELS = ("own side", "own brain", "other side", "other brain", "brightest nearby")
 
 
-def both_sides(scan: Scan, *, even: bool = True, midline: Midline | None = None) -> np.ndarray:
-    """Lay a scan and its mirror image over each other, in pixels of 2 mm.
+def both_sides(
+    scan: Scan, *, wide: bool = False, even: bool = True, midline: Midline | None = None
+) -> np.ndarray:
+    """Lay a scan and its mirror image over each other, in pixels of 2 mm, or of 4 mm.
 
     Parameters
     ----------
     scan : Scan
         Slices of any thickness, pixels of any size. Its lesion mask is not looked at.
+    wide : bool
+        For wide windows: pixels of 4 mm, smoothed by 3 mm, and nothing darker than the mode, since
+        strokes are bright and what is coarse has little place for anything else.
     even : bool
         Take out slow differences between the sides, see
         `helpers.hemispheres.even_out`: an uneven coil makes them in
         diffusion MRI.
     midline : Midline, optional
-        Where to put the mirror, if that is known; it is found otherwise.
+        Where to put the mirror in the scan, if that is known; it is found otherwise.
 
     Returns
     -------
@@ -61,30 +68,39 @@ def both_sides(scan: Scan, *, even: bool = True, midline: Midline | None = None)
     >>> both_sides(Scan("a", dwi.astype("float32"), None, brain, (5.0, 1.0, 1.0))).shape
     (3, 20, 25, 5)
     """
-    scale = (1, scan.spacing[1] / PIXEL, scan.spacing[2] / PIXEL)
+    pixel = WIDE_PIXEL if wide else PIXEL
+    scale = (1, scan.spacing[1] / pixel, scan.spacing[2] / pixel)
     inside = _resize(scan.brain.astype(np.float32), scale)
     brain = inside > 0.5
     # What lies half outside is brighter than its mean with the air.
     dwi = np.where(
         brain, _resize(np.where(scan.brain, scan.dwi, 0), scale) / np.maximum(inside, 0.5), 0
     )
-    spacing = (scan.spacing[0], PIXEL, PIXEL)
+    spacing = (scan.spacing[0], pixel, pixel)
     if midline is None:
         midline = find_midline(dwi, brain, spacing)
+    else:  # the middle of the first pixel is not that of the first voxel
+        apart = np.subtract(spacing, scan.spacing) / 2
+        offset = midline.offset - float(apart @ midline.normal)
+        midline = Midline(midline.normal, offset, spacing)
     if even:
         dwi = even_out(dwi, brain, midline)
     own = np.where(brain, np.arcsinh(4 * relative_to_mode(dwi, brain)), 0).astype(np.float32)
+    if wide:
+        own = np.where(brain, np.maximum(smooth_in_brain(own, brain, 3 / pixel), 0), 0)
     other_brain = mirror(brain.astype(np.float32), midline)
     lowest = float(own.min())
-    smooth = np.where(brain, smooth_in_brain(own, brain, 0.5), lowest)
-    reach = 2 * round(6 / PIXEL) + 1
+    smooth = np.where(brain, smooth_in_brain(own, brain, 1 / pixel), lowest)
+    reach = 2 * round(6 / pixel) + 1
     nearby = grey_dilation(mirror(smooth, midline, outside=lowest), size=(1, reach, reach))
     nearby = np.where(other_brain > 0.5, nearby, 0)
     sides = (own, brain, mirror(own, midline), other_brain, nearby)
     return np.stack([side.astype(np.float32) for side in sides], axis=-1)
 
 
-def cut_windows(sides: np.ndarray, step: int = 10) -> tuple[np.ndarray, np.ndarray]:
+def cut_windows(
+    sides: np.ndarray, step: int = 10, window: int = WINDOW
+) -> tuple[np.ndarray, np.ndarray]:
     """Cut overlapping windows out of both sides of a scan, as many to the left as to the right.
 
     Parameters
@@ -93,10 +109,12 @@ def cut_windows(sides: np.ndarray, step: int = 10) -> tuple[np.ndarray, np.ndarr
         As `both_sides` gives them.
     step : int
         Pixels from one window to the next.
+    window : int
+        Rows and columns of a window.
 
     Returns
     -------
-    windows : ndarray of float32, shape (n, 20, 20, 5)
+    windows : ndarray of float32, shape (n, window, window, 5)
         Those of which at least a fifth is brain.
     corners : ndarray of int, shape (n, 3)
         Slice, row and column of each one's first pixel; a window may reach beyond the slice, so
@@ -110,16 +128,16 @@ def cut_windows(sides: np.ndarray, step: int = 10) -> tuple[np.ndarray, np.ndarr
     """
     starts = []
     for n in sides.shape[1:3]:
-        count = max(0, math.ceil((n - WINDOW) / step)) + 1 + 2 * (step < WINDOW)
-        span = (count - 1) * step + WINDOW
+        count = max(0, math.ceil((n - window) / step)) + 1 + 2 * (step < window)
+        span = (count - 1) * step + window
         starts.append((n - span) // 2 + step * np.arange(count))
     grid = np.meshgrid(np.arange(len(sides)), *starts, indexing="ij")
     corners = np.stack([places.ravel() for places in grid], axis=1)
-    kept = windows_at(sides[..., 1:2], corners).mean(axis=(1, 2, 3)) >= 0.2
-    return windows_at(sides, corners[kept]), corners[kept]
+    kept = windows_at(sides[..., 1:2], corners, window).mean(axis=(1, 2, 3)) >= 0.2
+    return windows_at(sides, corners[kept], window), corners[kept]
 
 
-def windows_at(sides: np.ndarray, corners: np.ndarray) -> np.ndarray:
+def windows_at(sides: np.ndarray, corners: np.ndarray, window: int = WINDOW) -> np.ndarray:
     """Cut windows out of both sides of a scan at given places.
 
     Parameters
@@ -128,20 +146,54 @@ def windows_at(sides: np.ndarray, corners: np.ndarray) -> np.ndarray:
         As `both_sides` gives them.
     corners : ndarray of int, shape (n, 3)
         Slice, row and column of each window's first pixel; beyond the slice there is air.
+    window : int
+        Rows and columns of a window.
 
     Returns
     -------
-    ndarray of float32, shape (n, 20, 20, channels)
+    ndarray of float32, shape (n, window, window, channels)
 
     Examples
     --------
     >>> float(windows_at(np.ones((2, 30, 30, 5), "float32"), np.array([[1, -5, 0]])).mean())
     0.75
     """
-    padded = np.pad(sides, ((0, 0), (WINDOW, WINDOW), (WINDOW, WINDOW), (0, 0)))
-    views = np.lib.stride_tricks.sliding_window_view(padded, (WINDOW, WINDOW), axis=(1, 2))
+    padded = np.pad(sides, ((0, 0), (window, window), (window, window), (0, 0)))
+    views = np.lib.stride_tricks.sliding_window_view(padded, (window, window), axis=(1, 2))
     z, row, column = np.transpose(corners)
-    return np.ascontiguousarray(np.moveaxis(views[z, row + WINDOW, column + WINDOW], 1, -1))
+    return np.ascontiguousarray(np.moveaxis(views[z, row + window, column + window], 1, -1))
+
+
+def windows_around(
+    sides: np.ndarray, locations: np.ndarray, *, patch: int = 28, wide: bool = True
+) -> np.ndarray:
+    """Cut the window out of both sides whose middle is that of a patch, for each patch.
+
+    Parameters
+    ----------
+    sides : ndarray of float32, shape (slices, rows, columns, channels)
+        As `both_sides` gives them.
+    locations : ndarray of int, shape (n, 3)
+        Slice, row and column of each patch's first voxel, rows and columns 1 mm apart.
+    patch : int
+        Rows and columns of a patch.
+    wide : bool
+        Whether these are the sides of wide windows.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, window, window, channels)
+        20 pixels on a side, or 14 wide ones.
+
+    Examples
+    --------
+    >>> windows_around(np.ones((2, 30, 30, 5), "float32"), np.array([[1, 28, 56]])).shape
+    (1, 14, 14, 5)
+    """
+    window, pixel = (WIDE_WINDOW, WIDE_PIXEL) if wide else (WINDOW, PIXEL)
+    middle = (np.asarray(locations)[:, 1:] + patch / 2) / pixel
+    corners = np.rint(middle - window / 2).astype(int)
+    return windows_at(sides, np.column_stack([locations[:, 0], corners]), window)
 
 
 @keras.saving.register_keras_serializable("vae_book")
@@ -154,10 +206,10 @@ class MirrorVAE(keras.Model):
     Parameters
     ----------
     encoder : keras.Model
-        Windows, (batch, 20, 20, 5), to ``[z_mean, z_log_var]``, each (batch, latent_dim).
+        Windows, (batch, window, window, 5), to ``[z_mean, z_log_var]``, each (batch, latent_dim).
     decoder : keras.Model
-        ``[z, windows of the other side]``, the latter (batch, 20, 20, 3), to the mean and the
-        log-variance of each pixel, each (batch, 20, 20).
+        ``[z, windows of the other side]``, the latter (batch, window, window, 3), to the mean
+        and the log-variance of each pixel, each (batch, window, window).
     beta : float
         Weight of the KL term.
 
@@ -224,12 +276,12 @@ class MirrorVAE(keras.Model):
 
         Parameters
         ----------
-        other : ndarray of float32, shape (n, 20, 20, 3)
+        other : ndarray of float32, shape (n, window, window, 3)
             The other side's channels.
 
         Returns
         -------
-        mean, deviation : ndarray of float32, shape (n, 20, 20)
+        mean, deviation : ndarray of float32, shape (n, window, window)
             Expected value and standard deviation of each pixel.
 
         References
@@ -264,7 +316,7 @@ class MirrorVAE(keras.Model):
 
 
 def build_mirror_vae(
-    latent_dim: int = 5, *, hidden_units: int = 256, beta: float = 1.0
+    latent_dim: int = 5, *, hidden_units: int = 256, beta: float = 1.0, window: int = WINDOW
 ) -> MirrorVAE:
     """Build a `MirrorVAE` of two dense hidden layers on each side.
 
@@ -276,6 +328,8 @@ def build_mirror_vae(
         Width of each hidden layer.
     beta : float
         See `MirrorVAE`.
+    window : int
+        Rows and columns of a window.
 
     Returns
     -------
@@ -288,7 +342,7 @@ def build_mirror_vae(
     >>> build_mirror_vae().decoder.count_params()
     580128
     """
-    square = (WINDOW, WINDOW)
+    square = (window, window)
 
     def hidden(features):
         for _ in range(2):
@@ -304,8 +358,8 @@ def build_mirror_vae(
     z = keras.Input((latent_dim,), name="z")
     other = keras.Input((*square, len(CHANNELS) - 2), name="other_side")
     features = hidden(layers.Concatenate()([z, layers.Flatten()(other)]))
-    mean = layers.Reshape(square, name="mean")(layers.Dense(WINDOW**2)(features))
-    log_var = layers.Dense(WINDOW**2, activation="tanh")(features)
+    mean = layers.Reshape(square, name="mean")(layers.Dense(window**2)(features))
+    log_var = layers.Dense(window**2, activation="tanh")(features)
     log_var = layers.Reshape(square, name="log_var")(layers.Rescaling(4.0, offset=-1.0)(log_var))
     decoder = keras.Model([z, other], [mean, log_var], name="decoder")
     return MirrorVAE(encoder, decoder, beta=beta)
@@ -377,7 +431,7 @@ def train_mirror_vae(
     Every second window is turned over, left for right: strokes know no side.
     """
     keras.utils.set_random_seed(seed)
-    vae = build_mirror_vae(latent_dim, beta=beta)
+    vae = build_mirror_vae(latent_dim, beta=beta, window=windows.shape[1])
     windows = windows.copy()
     windows[1::2] = windows[1::2, :, ::-1]
     epochs = fewer(epochs, at_least=3)

@@ -23,6 +23,7 @@ from helpers.cohort import (
     find_cohort,
     find_real_cohorts,
     find_shards,
+    find_slices,
     load_descriptors,
     load_patches,
     read_shard,
@@ -126,6 +127,72 @@ def test_a_data_set_that_is_empty_is_named_with_the_cure(shelf):
     with pytest.raises(FileNotFoundError, match="isles2022: expected ISLES scans") as error:
         find_cohort()
     assert "python -m tools.download isles2022, or take the folder away" in error.value.__notes__[0]
+
+
+def write_slices(shelf, **changed):
+    """A file of real slices as `tools.download` makes it: three brains of 100 × 90 mm."""
+    rows, columns = np.mgrid[:100, :91]
+    brain = ((rows - 50) / 48) ** 2 + ((columns - 45) / 42) ** 2 < 1
+    image = np.random.default_rng(0).integers(60, 90, (3, 100, 91)) * brain
+    lesion = np.zeros((3, 100, 91), "uint8")
+    lesion[1, 40:60, 20:40] = 1
+    image[1, 40:60, 20:40] = 200
+    arrays = {
+        "image": image.astype("uint8"),
+        "lesion": lesion,
+        "subject_id": np.array(["sub-1", "sub-2", "sub-3"]),
+        **changed,
+    }
+    (shelf / "soop_flair").mkdir()
+    path = shelf / "soop_flair" / "axial_slices.npz"
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def test_real_slices_are_patients_like_others(shelf):
+    assert find_slices() is None
+    write_slices(shelf)
+    cohort = find_slices()
+    assert not cohort.synthetic and [c.subject_id for c in cohort.cases] == [
+        "sub-1",
+        "sub-2",
+        "sub-3",
+    ]
+    patches = load_patches(cohort.cases)
+    described = load_descriptors(cohort.cases, midline=cohort.midline)
+    np.testing.assert_array_equal(described.lesion_fraction, patches.lesion_fraction)
+    np.testing.assert_array_equal(described.locations, patches.locations)
+    assert set(patches.subject_ids[patches.lesion_fraction > 0]) == {"sub-2"}
+    assert patches.subject_ids[described.around.argmax()] == "sub-2"
+    # Every patch has its mirror patch: as many whole ones on either side of the midline.
+    columns = cohort.cases[0].dwi.shape[2]
+    assert columns % 56 == 0 and cohort.midline.offset == (columns - 1) / 2
+    air = cohort.cases[0].dwi[0].max(axis=0) > 0
+    assert abs(np.flatnonzero(air).mean() - cohort.midline.offset) <= 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"lesion": None}, "lesion is not a file|lesion"),
+        ({"subject_id": np.array(["sub-1"])}, r"subject_id \(1,\)"),
+        ({"image": np.zeros((3, 100, 80), "uint8")}, r"image \(3, 100, 80\)"),
+    ],
+)
+def test_a_file_of_slices_that_is_something_else_is_named_with_the_cure(shelf, changed, message):
+    write_slices(shelf, **changed)
+    with pytest.raises(ValueError, match=message) as caught:
+        find_slices()
+    assert "axial_slices.npz" in str(caught.value) and "soop-slices" in str(caught.value)
+
+
+@pytest.mark.parametrize("kept_share", [0, 0.5, 0.99])
+def test_a_file_of_slices_that_was_cut_is_named_with_the_cure(shelf, kept_share):
+    path = write_slices(shelf)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept_share * len(content))])
+    with pytest.raises(ValueError, match="soop-slices"):
+        find_slices()
 
 
 def test_patches_keep_their_patient_and_their_lesion(tmp_path, kept):

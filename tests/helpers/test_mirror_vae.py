@@ -19,6 +19,7 @@ from helpers.mirror_vae import (
     fit_mirror_vae,
     surprise_map,
     train_mirror_vae,
+    windows_around,
 )
 from helpers.phantom import simulate_case
 from helpers.scans import Scan
@@ -265,3 +266,46 @@ def test_no_pixel_can_be_certain():
     _, log_var = vae.decoder([ops.zeros((5, 3)), ops.convert_to_tensor(huge)])
     log_var = ops.convert_to_numpy(log_var)
     assert log_var.min() >= -5.0001 and log_var.max() <= 3.0001
+
+
+# -- wide windows ----------------------------------------------------------------------------------
+
+
+def test_wide_pixels_are_twice_as_large_and_nothing_in_them_is_darker_than_ordinary():
+    scan = slices(0, symmetric=False)
+    fine, wide = (both_sides(scan, wide=w, even=False, midline=MIDDLE) for w in (False, True))
+    assert wide.shape == (SHAPE[0], SHAPE[1] // 2, SHAPE[2] // 2, 5)
+    assert wide.min() >= 0 > fine[..., 0].min()
+    # Brain is brain at either size, where it fills the pixel or none of it.
+    blocks = fine[..., 1].reshape(SHAPE[0], 30, 2, 30, 2).mean(axis=(2, 4))
+    whole = np.isin(blocks, (0, 1))
+    np.testing.assert_array_equal(wide[..., 1][whole], blocks[whole])
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_known_midline_is_that_of_the_scan_at_any_pixel_size(wide):
+    scan = slices(1)  # its halves match about the middle of its columns
+    sides = both_sides(scan, wide=wide, even=False, midline=MIDDLE)
+    inside = (sides[..., 1] > 0.99) & (sides[..., 3] > 0.99)
+    np.testing.assert_allclose(sides[inside][:, 0], sides[inside][:, 2], atol=0.02)
+
+
+@pytest.mark.parametrize(("wide", "pixel"), [(False, PIXEL), (True, 2 * PIXEL)])
+def test_a_window_around_a_patch_has_the_patch_in_its_middle(wide, pixel):
+    sides = np.zeros((2, 60, 60, 5), "float32")
+    row, column = 28, 56  # of the patch's first voxel, in mm
+    first = int(row / pixel), int(column / pixel)
+    n = int(28 / pixel)
+    sides[1, first[0] : first[0] + n, first[1] : first[1] + n] = 1
+    (window,) = windows_around(sides, np.array([[1, row, column]]), wide=wide)
+    marked = np.argwhere(window[..., 0] > 0)
+    assert len(marked) == n * n
+    middle = (len(window) - 1) / 2
+    np.testing.assert_allclose(marked.mean(axis=0), [middle, middle], atol=0.5)
+
+
+def test_a_network_takes_the_windows_it_is_trained_on():
+    windows, _ = cut_windows(both_sides(slices(2), wide=True, even=False, midline=MIDDLE), 7, 14)
+    vae = train_mirror_vae(windows, epochs=1)
+    assert vae.encode(windows)[0].shape == (len(windows), 5)
+    assert vae.expect(windows[..., 2:])[0].shape == (len(windows), 14, 14)
