@@ -204,6 +204,29 @@ def find_slices(*, patch: int = 28) -> Cohort | None:
     return Cohort("SOOP FLAIR slices", scans, synthetic=False, midline=middle)
 
 
+def load_scan(case: Case | Scan) -> Scan:
+    """Load a case in the spacing of the book's patches; a scan in memory is given back.
+
+    Parameters
+    ----------
+    case : Case or Scan
+        One of a `Cohort`'s.
+
+    Returns
+    -------
+    Scan
+        Resampled to `SPACING`.
+
+    Examples
+    --------
+    >>> brain = np.ones((1, 28, 56), bool)
+    >>> scan = Scan("a", np.ones(brain.shape, "float32"), None, brain, SPACING)
+    >>> load_scan(scan) is scan
+    True
+    """
+    return case if isinstance(case, Scan) else load_case(case, spacing=SPACING)
+
+
 def load_patches(
     cases: Sequence[Case | Scan],
     patch_size: tuple[int, int] = (28, 28),
@@ -248,11 +271,7 @@ def load_patches(
 
 
 def _cut_case(case: Case, **settings) -> PatchSet:
-    return brain_patches(_scan_of(case), **settings)
-
-
-def _scan_of(case: Case | Scan) -> Scan:
-    return case if isinstance(case, Scan) else load_case(case, spacing=SPACING)
+    return brain_patches(load_scan(case), **settings)
 
 
 def _kept(compute: Callable[..., Result], case: Case | Scan, **settings) -> Result:
@@ -338,7 +357,7 @@ def load_descriptors(
 
 
 def _describe_case(case: Case | Scan, **settings) -> Descriptors:
-    return describe(_scan_of(case), **settings)
+    return describe(load_scan(case), **settings)
 
 
 def write_shards(
