@@ -1,4 +1,4 @@
-"""Find the brain in a diffusion-weighted head with its skull on: dim scalp, dark bone, bright brain.
+"""Find the brain in a diffusion-weighted head with its skull on.
 
 No network and no weights: a threshold that follows the coil's shading, and then the shape. What is
 thin is not the brain, and what is left after thinning and hangs together is.
@@ -18,9 +18,10 @@ _SHADING = 20.0  # over which coils and slices change the brightness of one tiss
 _THINNING = 5.0  # nerves, vessels, muscles and scalp are thinner than twice that
 _REGROWTH = 10.0  # to the end of the thinnest gyrus
 _SULCUS = 10.0  # what is narrower than twice that, between gyri, lies within the brain
-_TISSUE = 0.35  # of the brain's brightness about it: scalp, CSF, muscle and bone are darker
-_LEAST, _MOST = 20.0, 0.9  # ml of brain; share of the volume that is bright
+_TISSUE = 0.4, 0.5, 0.6  # of the brain's brightness: scalp, CSF, muscle and bone are darker
 _HEAD, _PLANE = 1000.0, 10.0  # ml of brain in a head, and in each mm of a part of one
+_LEAST, _MOST = 20.0, 2200.0  # ml that a brain in a scan, or in a part of one, may measure
+_CROWDED = 0.9  # of the volume: a head has air about it
 
 
 def find_brain(volume: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
@@ -40,7 +41,7 @@ def find_brain(volume: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     Returns
     -------
     ndarray of bool, shape (z, y, x)
-        The brain with its sulci and ventricles, in one piece.
+        The brain, with its sulci and ventricles.
 
     Raises
     ------
@@ -50,11 +51,12 @@ def find_brain(volume: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
 
     Examples
     --------
-    >>> distance = np.linalg.norm(np.indices((60, 90, 90)) * 2 - [[[[60]]], [[[90]]], [[[90]]]], axis=0)
-    >>> head = np.select([distance < 56, distance < 63, distance < 70], [300.0, 10.0, 60.0])
-    >>> found, true = find_brain(head, (2, 2, 2)), distance < 56
-    >>> bool((found ^ true).sum() < 0.03 * true.sum())
-    True
+    >>> z, y, x = np.ogrid[-80:81:2, -80:81:2, -80:81:2]
+    >>> radius = np.sqrt(z**2 + y**2 + x**2)  # brain, bone, scalp and air
+    >>> head = np.select([radius < 60, radius < 67, radius < 75], [300, 10, 60], 3)
+    >>> brain = find_brain(head, (2, 2, 2))
+    >>> round(float(np.mean(brain == (radius < 60))), 2)
+    1.0
     """
     volume = np.asarray(volume, dtype=np.float32)
     spacing = np.asarray(spacing, dtype=float)
@@ -67,15 +69,19 @@ def find_brain(volume: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
         raise ValueError(f"spacing must be three positive lengths (z, y, x) in mm, found {spacing}")
     coarse = _zoom(_averaged(np.maximum(volume, 0), spacing), volume.shape * spacing / _STEP)
-    tissue = _bright_tissue(coarse)
-    core = _largest_piece(_distance_to(~tissue) > _THINNING)
-    brain = _largest_piece(tissue & (_distance_to(core) <= _REGROWTH + _THINNING))
-    brain = _filled(_closed(brain, _SULCUS))
-    ml = brain.sum() * _STEP**3 / 1000
-    if ml < _LEAST:
+    around = _brightness(coarse)
+    if not np.any(around > 0):
+        raise ValueError("volume must show a brain, found hardly a voxel above zero")
+    # Where bone is hardly darker than scalp, a higher threshold parts the brain from both.
+    for share in _TISSUE:
+        brain = _main_piece(coarse > share * around)
+        ml = brain.sum() * _STEP**3 / 1000
+        if ml <= _MOST:
+            break
+    if ml < _LEAST or brain.mean() > _CROWDED:
         raise ValueError(
-            f"volume must show a brain, found {ml:.3g} ml in one piece that is bright and thicker "
-            f"than {2 * _THINNING:g} mm"
+            f"volume must show a brain in darker surroundings, found {ml:.3g} ml, "
+            f"{brain.mean():.0%} of it, bright and thicker than {2 * _THINNING:g} mm"
         )
     soft = ndimage.gaussian_filter(brain.astype(np.float32), 0.7)
     return _zoom(soft, volume.shape) > 0.5
@@ -91,26 +97,28 @@ def _zoom(volume: np.ndarray, shape: Sequence[float]) -> np.ndarray:
     return ndimage.zoom(volume, factors, order=1, mode="nearest", grid_mode=True)
 
 
-def _bright_tissue(volume: np.ndarray) -> np.ndarray:
-    """Tell what is at least a third as bright as the brain about it."""
+def _brightness(volume: np.ndarray) -> np.ndarray:
+    """How bright the brain is about each voxel."""
     # A head holds at least this much brain, and nothing as bright. Half of it may be an infarct.
     least = min(_HEAD, _PLANE * len(volume) * _STEP) * 1000 / _STEP**3
     rank = max(volume.size - round(least / 2), volume.size // 2)
-    level = np.partition(volume.ravel(), rank)[rank]
+    level = np.partition(volume, rank, axis=None)[rank]
     bright = volume > 0.5 * level
     sigma = _SHADING / _STEP
     weight = ndimage.gaussian_filter(bright.astype(np.float32), sigma, truncate=2)
     total = np.where(bright, np.minimum(volume, 1.5 * level), 0)
     total = ndimage.gaussian_filter(total, sigma, truncate=2)
     # In the neck, where hardly anything is bright, the brain at large is the standard.
-    around = np.clip((total + 0.1 * level) / (weight + 0.1), 0.5 * level, 2 * level)
-    tissue = volume > _TISSUE * around
-    if not 0 < tissue.mean() < _MOST:
-        raise ValueError(
-            f"volume must show a brain in darker surroundings, found {tissue.mean():.0%} of it "
-            "equally bright"
-        )
-    return tissue
+    return np.clip((total + 0.1 * level) / (weight + 0.1), 0.5 * level, 2 * level)
+
+
+def _main_piece(tissue: np.ndarray) -> np.ndarray:
+    """Keep of bright tissue what is thick and hangs together, with the dark that it encloses."""
+    core = _largest_piece(_distance_to(~tissue) > _THINNING)
+    piece = _largest_piece(tissue & (_distance_to(core) <= _THINNING + _REGROWTH))
+    closed = _closed(piece, _SULCUS)
+    # Plane by plane, because a ventricle may be open above and below.
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in closed])
 
 
 def _distance_to(mask: np.ndarray) -> np.ndarray:
@@ -138,8 +146,3 @@ def _closed(mask: np.ndarray, radius: float) -> np.ndarray:
     closed = _distance_to(_distance_to(around) > radius) > radius
     inside = slice(margin, -margin)
     return mask | closed[inside, inside, inside]
-
-
-def _filled(mask: np.ndarray) -> np.ndarray:
-    """Fill holes, also those that are open above and below only."""
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in mask])

@@ -106,9 +106,8 @@ def simulate_case(
         mask still says where the infarct will be, so that a method can be asked what it makes of
         the place alone.
     skull : bool
-        True leaves on the brain what a scanner sees around it, voxel for voxel the same brain: skull,
-        scalp with its fat suppressed, eyes, face, and the noise of air. Where the brain is stays
-        known.
+        True shows the same brain, voxel for voxel, within its head: skull, scalp with its fat
+        suppressed, eyes, face, and the noise of air. `brain` still says where the brain is.
 
     Returns
     -------

@@ -7,6 +7,7 @@ import io
 import logging
 import math
 import re
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
+import psutil
 import SimpleITK as sitk
 from numpy.typing import ArrayLike
-from scipy.ndimage import binary_fill_holes
+from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
 from helpers import silent_stderr
+from helpers.brain import find_brain
 
 _SUFFIXES = (".nii", ".nii.gz", ".mha")
 _ISLES_2022 = re.compile(r"(?P<subject>sub-[^_]+)_(?:.+_)?(?P<kind>dwi|msk)\.[^_]+$")
@@ -40,6 +43,9 @@ _MILLIMETRES = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # by NIfTI's code; 0 says noth
 _GZIP = b"\x1f\x8b"
 # A scanner's bore is 0.6 to 0.7 m wide: what is longer is a slip of units or of a decimal point.
 _LONGEST_VOXEL, _LONGEST_EXTENT = 30.0, 1000.0  # mm
+_BRAIN_ML = 600.0, 2200.0  # what an adult's brain measures, children's and giants' with it
+_HEAD_MM = 100.0, 120.0, 120.0  # (z, y, x): a volume that is as long as this shows a whole head
+_BYTES_PER_VOXEL = 16  # of scan, mask, brain and what comes between while a case is loaded
 # Headers store single precision: rounding noise passes, a shift of a hundredth of a millimetre no.
 _TOLERANCES = {"size": 0, "spacing": 1e-3, "origin": 1e-2, "direction": 1e-3}
 
@@ -79,7 +85,7 @@ class Scan:
     lesion : ndarray of bool, shape (z, y, x), or None
         The expert's lesion mask.
     brain : ndarray of bool, shape (z, y, x)
-        Where the skull-stripped scan is above zero, with holes filled.
+        The brain, without holes; what it was taken from is said at `load_case`.
     spacing : tuple of three floats
         Voxel size (z, y, x) in millimetres.
     """
@@ -203,34 +209,51 @@ def find_cases(root: str | Path) -> list[Case]:
     return [Case(name, scans[name], masks.get(name)) for name in sorted(scans, key=_natural)]
 
 
-def load_case(case: Case, *, spacing: Sequence[float] | None = None) -> Scan:
-    """Load one patient's scan and lesion mask, checked against each other.
+def load_case(
+    case: Case, *, spacing: Sequence[float] | None = None, brain: str | Path = "auto"
+) -> Scan:
+    """Load one patient's scan, lesion mask and brain, checked against each other.
 
     Parameters
     ----------
     case : Case
         Where the files are.
     spacing : (z, y, x) in millimetres, or None
-        Voxel size to resample to, linearly for the scan and by nearest neighbour for the mask;
+        Voxel size to resample to, linearly for the scan and by nearest neighbour for the masks;
         None keeps the file's own.
+    brain : "auto", "stripped", "find" or path
+        Where the brain is. ``"stripped"``: everything above zero, in a scan without its skull.
+        ``"find"``: where `helpers.brain.find_brain` says, in a scan with it. ``"auto"`` looks which
+        of them the scan is: stripped, if its air is exactly zero, and brain lies right beside the
+        air. A path is that of a mask from another program, on the scan's voxels.
 
     Returns
     -------
     Scan
-        Arrays (z, y, x) in LPS, whatever the orientation in the files.
+        Arrays (z, y, x) in LPS, whatever the orientation in the files. ``dwi`` is the scan as it
+        is in the file: with its skull, if that is on.
+
+    Warns
+    -----
+    UserWarning
+        The brain of a whole head measures less than 0.6 or more than 2.2 litres, a brain reaches
+        all six sides of the volume, or more than 1 % of the scan lies below zero.
 
     Raises
     ------
     FileNotFoundError
         A file is missing.
     VolumeReadError
-        A file is damaged, or the scan holds NaN, infinity, one single value or no brain.
+        A file is damaged, or the scan holds NaN, infinity, one single value or no brain; or it was
+        centred about zero (z-scores, [-1, 1]), so that nothing says what is air.
     GeometryMismatchError
-        The mask does not lie on the scan's voxels.
+        A mask does not lie on the scan's voxels.
     LabelError
-        The mask holds values other than {0, 1} or {0, 255}. An empty mask is legitimate.
+        A mask holds values other than {0, 1} or {0, 255}, or the brain's is empty; an empty lesion
+        mask is legitimate.
     ValueError
-        The spacing is not three positive lengths, or leaves no voxel along an axis.
+        The spacing is not three positive lengths, leaves no voxel along an axis, or asks for more
+        voxels than memory holds; or `brain` is none of the above.
 
     Examples
     --------
@@ -243,31 +266,34 @@ def load_case(case: Case, *, spacing: Sequence[float] | None = None) -> Scan:
     ([[[0.5, 0.0], [0.0, 0.5]]], (1.0, 2.0, 2.0))
     """
     target = None if spacing is None else _checked_spacing(spacing)
+    brain = _checked_brain(brain)
     image = _read_oriented(case.dwi)
     _require_finite(image, case.dwi)
-    mask = None
-    if case.lesion is not None:
-        mask = _read_oriented(case.lesion)
-        _require_same_geometry(image, mask, case)
-        mask = _binarise(mask, case.lesion)
-        mask.CopyInformation(image)  # the header's rounding noise ends here
+    lesion = None if case.lesion is None else _read_mask(case.lesion, image, case.dwi)
+    if isinstance(brain, Path):
+        found = _read_mask(brain, image, case.dwi)
+        if not sitk.GetArrayViewFromImage(found).any():
+            raise LabelError(f"{brain}: expected the brain of {case.dwi}, found an empty mask")
+    else:
+        found = _find_brain(image, brain, case.dwi)
     if target is not None:
-        image = _resample(image, target, sitk.sitkLinear)
-        mask = None if mask is None else _resample(mask, target, sitk.sitkNearestNeighbor)
+        image = _resample(image, target, sitk.sitkLinear, case.dwi)
+        lesion, found = (
+            mask and _resample(mask, target, sitk.sitkNearestNeighbor, case.dwi)
+            for mask in (lesion, found)
+        )
 
     dwi = sitk.GetArrayFromImage(image)
-    if dwi.min() == dwi.max() or dwi.max() <= 0:
-        raise VolumeReadError(
-            f"{case.dwi}: expected a brain above zero, found intensities from {dwi.min():g} "
-            f"to {dwi.max():g}"
-        )
-    return Scan(
+    scan = Scan(
         subject_id=case.subject_id,
         dwi=dwi,
-        lesion=None if mask is None else sitk.GetArrayFromImage(mask).astype(bool),
-        brain=binary_fill_holes(dwi > 0),
+        lesion=None if lesion is None else sitk.GetArrayFromImage(lesion).astype(bool),
+        brain=binary_fill_holes(dwi > 0 if found is None else sitk.GetArrayViewFromImage(found)),
         spacing=_geometry(image).spacing,
     )
+    if doubts := _doubts(scan):
+        warnings.warn(f"{case.dwi}: {'; '.join(doubts)}", stacklevel=2)
+    return scan
 
 
 def load_volume(
@@ -599,13 +625,18 @@ def _require_finite(image: sitk.Image, path: str | Path) -> None:
         )
 
 
-def _require_same_geometry(image: sitk.Image, mask: sitk.Image, case: Case) -> None:
+def _read_mask(path: Path, image: sitk.Image, scan: Path) -> sitk.Image:
+    """Read a mask of 0 and 1 that lies on the voxels of an image."""
+    mask = _read_oriented(path)
     expected, found = _geometry(image), _geometry(mask)
     if name := _difference(expected, found):
         raise GeometryMismatchError(
-            f"{case.lesion}: expected the {name} {getattr(expected, name)} (z, y, x in LPS) of "
-            f"{case.dwi}, found {getattr(found, name)}"
+            f"{path}: expected the {name} {getattr(expected, name)} (z, y, x in LPS) of {scan}, "
+            f"found {getattr(found, name)}"
         )
+    mask = _binarise(mask, path)
+    mask.CopyInformation(image)  # the header's rounding noise ends here
+    return mask
 
 
 def _binarise(mask: sitk.Image, path: Path) -> sitk.Image:
@@ -617,6 +648,82 @@ def _binarise(mask: sitk.Image, path: Path) -> sitk.Image:
         more = ", …" if len(found) > 5 else ""
         raise LabelError(f"{path}: expected labels 0 and 1, or 0 and 255, found {shown}{more}")
     return mask > 0.5
+
+
+def _checked_brain(brain: str | Path) -> str | Path:
+    words = ("auto", "stripped", "find")
+    if isinstance(brain, str) and brain in words:
+        return brain
+    # A word misspelt is no missing file.
+    if isinstance(brain, Path) or (isinstance(brain, str) and Path(brain).exists()):
+        return Path(brain)
+    raise ValueError(f"brain must be one of {words} or the path of a mask, found {brain!r}")
+
+
+def _find_brain(image: sitk.Image, how: str, path: Path) -> sitk.Image | None:
+    """Find the brain in a head with its skull on; None stands for everything above zero."""
+    dwi, spacing = sitk.GetArrayViewFromImage(image), _geometry(image).spacing
+    low, high = dwi.min(), dwi.max()
+    if low == high or high <= 0:
+        raise VolumeReadError(
+            f"{path}: expected a brain above zero, found intensities from {low:g} to {high:g}"
+        )
+    voxel = math.prod(spacing) / 1000
+    is_crop = voxel * dwi.size < _BRAIN_ML[0]
+    # Filters leave a few voxels a little below zero; what was centred leaves its air far below.
+    far_below = np.mean(dwi < -0.05 * high)
+    if far_below > 0.01 and not is_crop:
+        raise VolumeReadError(
+            f"{path}: expected intensities from zero upwards, found {far_below:.0%} of the voxels "
+            f"far below (from {low:g} to {high:g}), as after z-scoring, which would leave a brain "
+            f"of {np.sum(dwi > 0) * voxel:.0f} ml above zero; give the scan as the scanner wrote "
+            "it, or the brain's mask (brain=PATH)"
+        )
+    if how == "stripped" or (how == "auto" and (is_crop or _is_stripped(dwi, spacing))):
+        return None
+    try:
+        found = sitk.GetImageFromArray(find_brain(dwi, spacing).astype(np.uint8))
+    except ValueError as error:
+        raise VolumeReadError(
+            f"{path}: {error}; where it has no skull, brain='stripped' takes all above zero"
+        ) from error
+    found.CopyInformation(image)
+    return found
+
+
+def _is_stripped(dwi: np.ndarray, spacing: Sequence[float]) -> bool:
+    """Tell whether the air is exactly zero and has brain beside it, not scalp and bone."""
+    above = dwi > 0
+    if above.mean() > 0.9 or above.sum() * math.prod(spacing) / 1000 > _BRAIN_ML[1]:
+        return False
+    step = max(1, round(2.0 / min(spacing[1:])))  # every 2 mm are enough
+    thinned = np.s_[:, ::step, ::step]
+    # Slice by slice, because the volume may be a slab that goes on above and below.
+    sampling = (1e6, step * spacing[1], step * spacing[2])
+    depth = distance_transform_edt(np.pad(above[thinned], ((0, 0), (1, 1), (1, 1))), sampling)
+    depth = depth[:, 1:-1, 1:-1]
+    rim, core = (dwi[thinned][where] for where in ((depth > 2) & (depth < 8), depth > 20))
+    return not (rim.size and core.size) or bool(np.median(rim) > 0.5 * np.median(core))
+
+
+def _doubts(scan: Scan) -> list[str]:
+    """Say what makes a brain unlikely to be one; of a small crop, nothing is known."""
+    voxel = math.prod(scan.spacing) / 1000
+    if scan.brain.size * voxel < _BRAIN_ML[0]:
+        return []
+    doubts, (least, most) = [], _BRAIN_ML
+    extent = np.multiply(scan.brain.shape, scan.spacing)
+    ml = scan.brain.sum() * voxel
+    if ml > most or (ml < least and (extent >= _HEAD_MM).all()):
+        doubts.append(f"expected a brain of {least:g} to {most:g} ml in a head, found {ml:.0f} ml")
+    if all(scan.brain.take(end, axis).any() for axis in range(3) for end in (0, -1)):
+        doubts.append(f"expected air around the brain, found all six sides in its {ml:.0f} ml")
+    if (share := np.mean(scan.dwi < 0)) > 0.01:
+        doubts.append(
+            f"expected intensities from zero upwards, found {share:.0%} of the voxels below, and a "
+            f"brain of {ml:.0f} ml"
+        )
+    return doubts
 
 
 def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
@@ -631,7 +738,9 @@ def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
     return checked
 
 
-def _resample(image: sitk.Image, spacing: Sequence[float], interpolator: int) -> sitk.Image:
+def _resample(
+    image: sitk.Image, spacing: Sequence[float], interpolator: int, path: Path
+) -> sitk.Image:
     """Change the voxel size; the outer faces of the first voxels stay where they are."""
     old, new = np.array(image.GetSpacing()), np.array(spacing[::-1])
     extent = image.GetSize() * old
@@ -640,6 +749,13 @@ def _resample(image: sitk.Image, spacing: Sequence[float], interpolator: int) ->
         raise ValueError(
             f"spacing must leave a voxel of the scan's {extent[::-1].tolist()} mm (z, y, x), "
             f"found {tuple(spacing)}"
+        )
+    free = psutil.virtual_memory().available
+    if (needed := _BYTES_PER_VOXEL * math.prod(size)) > free:
+        raise ValueError(
+            f"{path}: expected a spacing at which the scan's {extent[::-1].tolist()} mm (z, y, x) "
+            f"fit into memory, found {tuple(spacing)} mm: {math.prod(size):.2g} voxels, which take "
+            f"{needed / 2**30:.3g} GiB of which {free / 2**30:.3g} are free"
         )
     origin = image.TransformContinuousIndexToPhysicalPoint(((new / old - 1) / 2).tolist())
     return sitk.Resample(
