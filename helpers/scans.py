@@ -276,6 +276,8 @@ def load_case(
             raise LabelError(f"{brain}: expected the brain of {case.dwi}, found an empty mask")
     else:
         found = _find_brain(image, brain, case.dwi)
+    if doubts := _doubts(image, found):
+        warnings.warn(f"{case.dwi}: {'; '.join(doubts)}", stacklevel=2)
     if target is not None:
         image = _resample(image, target, sitk.sitkLinear, case.dwi)
         lesion, found = (
@@ -284,16 +286,13 @@ def load_case(
         )
 
     dwi = sitk.GetArrayFromImage(image)
-    scan = Scan(
+    return Scan(
         subject_id=case.subject_id,
         dwi=dwi,
         lesion=None if lesion is None else sitk.GetArrayFromImage(lesion).astype(bool),
         brain=binary_fill_holes(dwi > 0 if found is None else sitk.GetArrayViewFromImage(found)),
         spacing=_geometry(image).spacing,
     )
-    if doubts := _doubts(scan):
-        warnings.warn(f"{case.dwi}: {'; '.join(doubts)}", stacklevel=2)
-    return scan
 
 
 def load_volume(
@@ -655,7 +654,7 @@ def _checked_brain(brain: str | Path) -> str | Path:
     if isinstance(brain, str) and brain in words:
         return brain
     # A word misspelt is no missing file.
-    if isinstance(brain, Path) or (isinstance(brain, str) and Path(brain).exists()):
+    if isinstance(brain, Path) or (isinstance(brain, str) and Path(brain).is_file()):
         return Path(brain)
     raise ValueError(f"brain must be one of {words} or the path of a mask, found {brain!r}")
 
@@ -706,21 +705,22 @@ def _is_stripped(dwi: np.ndarray, spacing: Sequence[float]) -> bool:
     return not (rim.size and core.size) or bool(np.median(rim) > 0.5 * np.median(core))
 
 
-def _doubts(scan: Scan) -> list[str]:
+def _doubts(image: sitk.Image, found: sitk.Image | None) -> list[str]:
     """Say what makes a brain unlikely to be one; of a small crop, nothing is known."""
-    voxel = math.prod(scan.spacing) / 1000
-    if scan.brain.size * voxel < _BRAIN_ML[0]:
+    dwi, spacing = sitk.GetArrayViewFromImage(image), _geometry(image).spacing
+    brain = dwi > 0 if found is None else sitk.GetArrayViewFromImage(found) > 0
+    (least, most), voxel = _BRAIN_ML, math.prod(spacing) / 1000
+    if brain.size * voxel < least:
         return []
-    doubts, (least, most) = [], _BRAIN_ML
-    extent = np.multiply(scan.brain.shape, scan.spacing)
-    ml = scan.brain.sum() * voxel
-    if ml > most or (ml < least and (extent >= _HEAD_MM).all()):
+    doubts, ml = [], brain.sum() * voxel
+    is_whole = (np.multiply(brain.shape, spacing) >= _HEAD_MM).all()
+    if ml > most or (ml < least and is_whole):
         doubts.append(f"expected a brain of {least:g} to {most:g} ml in a head, found {ml:.0f} ml")
-    if all(scan.brain.take(end, axis).any() for axis in range(3) for end in (0, -1)):
+    if all(brain.take(end, axis).any() for axis in range(3) for end in (0, -1)):
         doubts.append(f"expected air around the brain, found all six sides in its {ml:.0f} ml")
-    if (share := np.mean(scan.dwi < 0)) > 0.01:
+    if (below := np.mean(dwi < 0)) > 0.01:
         doubts.append(
-            f"expected intensities from zero upwards, found {share:.0%} of the voxels below, and a "
+            f"expected intensities from zero upwards, found {below:.0%} of the voxels below, and a "
             f"brain of {ml:.0f} ml"
         )
     return doubts

@@ -14,8 +14,9 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import label
+from scipy.ndimage import binary_fill_holes, gaussian_filter, label
 
+from helpers.phantom import SPACING, simulate_case
 from helpers.scans import (
     Case,
     GeometryMismatchError,
@@ -682,6 +683,156 @@ class TestLoadCase:
         assert not brain[..., :2].any() and brain[..., 2:].all()
 
 
+@pytest.fixture(scope="module")
+def head():
+    """A synthetic head with its skull on."""
+    return simulate_case(3, skull=True)
+
+
+@pytest.fixture(scope="module")
+def stripped(head):
+    return np.where(head.brain, head.dwi, 0)
+
+
+def on_disk(folder, volume, spacing=SPACING):
+    return Case(
+        "sub-1", write(folder / "sub-1_dwi.nii", volume.astype(np.float32), spacing=spacing)
+    )
+
+
+def dice(found, true):
+    return 2 * np.sum(found & true) / (np.sum(found) + np.sum(true))
+
+
+def centred(volume, inside):
+    return (volume - volume[inside].mean()) / volume[inside].std()
+
+
+class TestBrain:
+    @pytest.mark.parametrize("spacing", [None, (5, 2, 2), (4, 1, 1)])
+    def test_of_a_stripped_scan_it_is_all_above_zero(self, tmp_path, stripped, spacing):
+        case = on_disk(tmp_path, stripped)
+        auto = load_case(case, spacing=spacing)
+        np.testing.assert_array_equal(auto.brain, binary_fill_holes(auto.dwi > 0))
+        same = load_case(case, spacing=spacing, brain="stripped")
+        np.testing.assert_array_equal(auto.brain, same.brain)
+
+    def test_of_a_head_with_its_skull_on_it_is_found(self, tmp_path, head):
+        case = on_disk(tmp_path, head.dwi)
+        auto, found = load_case(case), load_case(case, brain="find")
+        np.testing.assert_array_equal(auto.brain, found.brain)
+        np.testing.assert_array_equal(auto.dwi, head.dwi)  # the skull stays to be seen
+        assert dice(auto.brain, head.brain) >= 0.97
+        with pytest.warns(
+            UserWarning, match=r"sub-1_dwi.*brain of 600 to 2200 ml.*found 89\d\d ml"
+        ):
+            load_case(case, brain="stripped")
+
+    def test_whatever_the_air_of_a_head_is(self, tmp_path, head):
+        """Scanners leave noise there, or cut it off, or a padding lies around it."""
+        level = np.median(head.dwi[head.brain])
+        smooth = gaussian_filter(head.dwi, (0, 2, 2))
+        airs = {
+            "cut off at a level": np.where(head.dwi > 0.05 * level, head.dwi, 0),
+            "cut off around the head": np.where(smooth > 0.12 * level, head.dwi, 0),
+            "noise on a level": head.dwi + 10,
+            "defaced": np.where(np.arange(230)[:, np.newaxis] < 30, 0, head.dwi),
+            "padded": np.where(np.abs(np.arange(230) - 115) > 95, 0, head.dwi),
+        }
+        for name, volume in airs.items():
+            brain = load_case(on_disk(tmp_path, volume)).brain
+            assert dice(brain, head.brain) >= 0.965, name
+
+    def test_noise_around_a_stripped_brain_is_not_taken_for_brain(self, tmp_path, stripped, head):
+        noise = np.random.default_rng(0).rayleigh(5, stripped.shape)
+        for noisy in (stripped + noise, np.where(head.brain, stripped, np.rint(noise / 5))):
+            assert dice(load_case(on_disk(tmp_path, noisy)).brain, head.brain) >= 0.965
+
+    def test_a_resampled_head_keeps_its_brain(self, tmp_path, head):
+        case = on_disk(tmp_path, head.dwi)
+        fine, coarse = load_case(case), load_case(case, spacing=(5, 2, 2))
+        assert coarse.brain.shape == coarse.dwi.shape
+        volumes = [scan.brain.sum() * np.prod(scan.spacing) for scan in (fine, coarse)]
+        assert volumes[1] == pytest.approx(volumes[0], rel=0.01)
+
+    @pytest.mark.parametrize("as_type", [str, Path])
+    def test_another_programs_mask_is_the_brain(self, tmp_path, head, as_type):
+        case = on_disk(tmp_path, head.dwi)
+        path = write(tmp_path / "mask.nii.gz", head.brain.astype(np.uint8), spacing=SPACING)
+        np.testing.assert_array_equal(load_case(case, brain=as_type(path)).brain, head.brain)
+        assert load_case(case, spacing=(5, 2, 2), brain=path).brain.shape == (34, 115, 115)
+
+    def test_another_programs_mask_must_be_one_of_this_scan(self, tmp_path, head):
+        case = on_disk(tmp_path, head.dwi)
+        mask = head.brain.astype(np.uint8)
+        elsewhere = write(tmp_path / "elsewhere.nii", mask, spacing=(5, 1, 1.1))
+        with pytest.raises(GeometryMismatchError, match=r"elsewhere\.nii.*spacing.*sub-1_dwi"):
+            load_case(case, brain=elsewhere)
+        labels = write(tmp_path / "labels.nii", 3 * mask, spacing=SPACING)
+        with pytest.raises(LabelError, match=r"labels\.nii.*found 0, 3"):
+            load_case(case, brain=labels)
+        empty = write(tmp_path / "empty.nii", 0 * mask, spacing=SPACING)
+        with pytest.raises(LabelError, match=r"empty\.nii: expected the brain of .*empty mask"):
+            load_case(case, brain=empty)
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            load_case(case, brain=tmp_path / "nowhere.nii")
+
+    @pytest.mark.parametrize("brain", ["strip", "", None, True, 3])
+    def test_a_misspelt_word_is_told(self, tmp_path, brain):
+        with pytest.raises(
+            ValueError, match=r"brain must be one of \('auto', 'stripped', 'find'\)"
+        ):
+            load_case(pair(tmp_path), brain=brain)
+
+    def test_a_scan_centred_about_zero_is_refused_with_the_volume_above(
+        self, tmp_path, head, stripped
+    ):
+        """Nothing in it says what is air: the brain above its own mean is half a brain."""
+        everywhere = np.ones(head.dwi.shape, bool)
+        volumes = {
+            "z-scores in the brain": np.where(head.brain, centred(stripped, head.brain), 0),
+            "z-scores everywhere": centred(stripped, everywhere),
+            "z-scores with the skull": centred(head.dwi, everywhere),
+            "[-1, 1]": 2 * stripped / stripped.max() - 1,
+            "[-1, 1] with the skull": 2 * head.dwi / head.dwi.max() - 1,
+            "less a constant": head.dwi - 100,
+        }
+        for name, volume in volumes.items():
+            case = on_disk(tmp_path, volume)
+            for how in ("auto", "find", "stripped"):
+                with pytest.raises(VolumeReadError, match=r"sub-1_dwi.*z-scor.* \d+ ml"):
+                    load_case(case, brain=how)
+                    pytest.fail(name)
+
+    def test_a_centred_scan_with_a_mask_is_loaded_with_a_word(self, tmp_path, head):
+        case = on_disk(tmp_path, centred(head.dwi, head.brain))
+        mask = write(tmp_path / "mask.nii", head.brain.astype(np.uint8), spacing=SPACING)
+        with pytest.warns(UserWarning, match=r"sub-1_dwi.*voxels below, and a brain of 2150 ml"):
+            assert load_case(case, brain=mask).brain.sum() == head.brain.sum()
+
+    def test_a_few_voxels_below_zero_are_what_filters_leave(self, tmp_path, stripped):
+        ringing = stripped.copy()
+        ringing[0, :30, :40] = -5
+        assert load_case(on_disk(tmp_path, ringing)).brain.sum() == (stripped > 0).sum()
+
+    @pytest.mark.parametrize(("scale", "ml"), [(0.6, r"46\d ml"), (1.1, r"28\d\d ml")])
+    def test_no_brain_is_as_small_or_as_large(self, tmp_path, stripped, scale, ml):
+        """A child's or a whale's, or a slip of the spacing."""
+        case = on_disk(tmp_path, stripped, np.multiply(SPACING, scale))
+        with pytest.warns(UserWarning, match=f"sub-1_dwi.*600 to 2200 ml.*found {ml}"):
+            load_case(case, brain="stripped")
+
+    def test_a_part_of_a_head_may_hold_little_of_it(self, tmp_path, stripped):
+        load_case(on_disk(tmp_path, stripped[14:18]))
+
+    def test_a_brain_without_air_about_it_is_doubted(self, tmp_path, stripped):
+        crop = stripped[8:24, 60:170, 70:160]
+        with pytest.warns(UserWarning, match=r"air around the brain, found all six sides"):
+            load_case(on_disk(tmp_path, crop), brain="stripped")
+        with pytest.raises(VolumeReadError, match=r"sub-1_dwi.*darker.*brain='stripped' takes"):
+            load_case(on_disk(tmp_path, crop))
+
+
 class TestGeometry:
     @pytest.mark.parametrize(
         ("what", "header"),
@@ -1028,6 +1179,12 @@ class TestResampling:
         match = r"leave a voxel of the scan's \[3.0, 4.0, 6.0\] mm \(z, y, x\), found \(7.0, 1"
         with pytest.raises(ValueError, match=match):
             load_case(case, spacing=(7, 1, 1))
+
+    @pytest.mark.parametrize("spacing", [(0.001, 0.001, 0.001), (5, 1e-6, 1e-6), (1e-12, 1, 1)])
+    def test_more_voxels_than_memory_holds_are_refused(self, tmp_path, spacing):
+        match = r"sub-1_dwi.*\[3.0, 4.0, 5.0\] mm \(z, y, x\) fit into memory, found .* mm: .* GiB"
+        with pytest.raises(ValueError, match=match):
+            load_case(pair(tmp_path), spacing=spacing)
 
     def test_a_lesion_keeps_its_volume_and_stays_a_mask_on_its_scan(self, tmp_path):
         scan = np.zeros((12, 20, 20), np.float32)
