@@ -6,7 +6,9 @@ import gzip
 import io
 import logging
 import math
+import os
 import re
+import shlex
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -25,9 +27,38 @@ from helpers import silent_stderr
 from helpers.brain import find_brain
 
 _SUFFIXES = (".nii", ".nii.gz", ".mha")
-_ISLES_2022 = re.compile(r"(?P<subject>sub-[^_]+)_(?:.+_)?(?P<kind>dwi|msk)\.[^_]+$")
 _ISLES_2015 = re.compile(r"VSD\..+\.(?P<kind>MR_DWI|OT)\.")
-_KINDS = {"dwi": "scan", "MR_DWI": "scan", "msk": "lesion mask", "OT": "lesion mask"}
+# Words of a name, in small letters: of diffusion-weighted images, of maps that are none, of masks.
+_DWI = re.compile(r"[a-z]{0,4}dwi(b?\d+)?|(iso)?tracew?|b=?([3-9]\d\d|[1-9]\d{3})")
+_MAP = re.compile(
+    r"[a-z]{0,4}adc(map|s)?|(col|color|colour|mean)?fa(map|col|color)?|[mra]d(map)?|m?kurt\w*"
+    r"|b=?(\d\d?|[12]\d\d)(map|mean)?|lowb|nodif\w*|s0(map)?|e?exp(onential)?(map)?|tensor\w*"
+    r"|[vl][123]|t[12](w|star|map)?|flair|pd|swi|pwi|phase|sbref|ncct|cta|ctp?|cbf|cbv|mtt|tmax|ttp"
+)
+_MASK = re.compile(r"\w*(mask|msk)s?|roi")
+_LESION = re.compile(r"(acute)?(lesion|infarct)s?(acute|core|chronic)?\d*")
+_OTHER_MASK = re.compile(
+    r"\w*(brain|chronic|strip|skull|vessel|ventric)\w*|(hd)?bet|old|csf|[wg]m|head|air|lvo|cow"
+)
+_NO_PATIENT = re.compile(  # folders that say what is in them, and not whose
+    r"ses-.*|dwi|anat|diff(usion)?|nifti|nii|raw_?data|derivatives|images?|labels?|(lesion_?)?masks?"
+    r"|lesions?|scans?|data",
+    re.IGNORECASE,
+)
+_NO_DATA = {"__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN"}
+_HERE = {"dwi", "trace", "orig", "native", "individual", "scanner"}  # the space of the scan itself
+_ITK = "python -c \"import SimpleITK as s; s.WriteImage(s.ReadImage('{0}'), '{1}.nii.gz')\""
+_CONVERSIONS = {
+    **dict.fromkeys((".nrrd", ".nhdr", ".mhd", ".gipl"), _ITK),
+    **dict.fromkeys(
+        (".hdr", ".img"), "python -c \"import nibabel as n; n.save(n.load('{0}'), '{1}.nii.gz')\""
+    ),
+    **dict.fromkeys((".mgz", ".mgh"), "mri_convert '{0}' '{1}.nii.gz'"),
+    ".mif": "mrconvert '{0}' '{1}.nii.gz'",
+    ".nii.bz2": "bunzip2 '{0}'",
+    ".nii.xz": "unxz '{0}'",
+    ".nii.zip": "unzip '{0}'",
+}
 # What MetaImage calls the geometry, by any of these names, and how many numbers of n axes.
 _MHA_GEOMETRY = {
     ("ElementSpacing", "ElementSize"): lambda n: n,
@@ -138,13 +169,17 @@ class _Fault(ValueError):
 
 
 def find_cases(root: str | Path) -> list[Case]:
-    """Find the patients beneath a folder.
+    """Find the patients beneath a folder, by the names of their files.
 
-    Two naming schemes are understood, at any depth, as ``.nii``, ``.nii.gz`` or ``.mha``:
-    ISLES 2022's ``sub-<id>[_ses-<id>]_dwi`` with its mask ``…_msk`` (the Zenodo archive, the
-    challenge's ``rawdata`` and ``derivatives``, the book's own cohort), and ISLES 2015's
-    ``VSD.….MR_DWI.<number>`` with its mask ``VSD.….OT.<number>``, whose numbers do not match: there
-    the folder that holds both is the patient.
+    Names are read as ``.nii``, ``.nii.gz`` or ``.mha``, in small letters or capitals, at any depth
+    and through links. A scan has ``dwi``, ``trace`` or its b-value (``b1000``) among the words of
+    its name; a map that is no diffusion-weighted image (ADC, FA, b0, …) is never taken for one. A
+    mask ends in ``mask``, ``msk`` or ``lesion``; one that says of something else than of an acute
+    lesion, or of another image, is not used. So are found BIDS with or without sessions, ISLES 2022
+    (the archive, the challenge) and 2024, SOOP, the book's own cohort, and any folder with
+    ``<name>_DWI`` and ``<name>_lesion``. A name that says no patient leaves that to its folder:
+    ``anna/DWI.nii.gz``. ISLES 2015's ``VSD.….MR_DWI.<number>`` and ``VSD.….OT.<number>`` belong to
+    the patient whose folder holds both.
 
     Parameters
     ----------
@@ -154,19 +189,29 @@ def find_cases(root: str | Path) -> list[Case]:
     Returns
     -------
     list of Case
-        In natural order: 2 before 10. A scan without a mask has ``lesion=None``.
+        In natural order: 2 before 10. A scan without a mask has ``lesion=None``. Of several scans
+        of a patient, it is the trace-weighted one, or the only one with a mask.
+
+    Warns
+    -----
+    UserWarning
+        Once, with all files that look like a scan or a mask and are not used, and why.
 
     Raises
     ------
     FileNotFoundError
-        There is no such folder, no diffusion-weighted scan in it, or a mask without its scan.
+        There is no such folder, no diffusion-weighted scan in it, or a lesion's mask without its
+        scan.
+    OSError
+        A folder cannot be listed.
     ValueError
-        Two scans or two masks claim one patient.
+        Two scans or two masks claim one patient, and nothing says which to take.
 
     References
     ----------
     Maier et al. (2017), ISLES 2015, Medical Image Analysis 35:250. Hernandez Petzsche et al.
-    (2022), ISLES 2022, Scientific Data 9:762.
+    (2022), ISLES 2022, Scientific Data 9:762. Absher et al. (2024), SOOP, Scientific Data 11:839.
+    Gorgolewski et al. (2016), BIDS, Scientific Data 3:160044.
 
     Examples
     --------
@@ -183,30 +228,51 @@ def find_cases(root: str | Path) -> list[Case]:
             f"{root}: expected a folder of scans, found no folder; python -m tools.download gets "
             "ISLES 2015 and ISLES 2022"
         )
-    volumes = [path for path in sorted(root.rglob("*")) if _is_volume(path, root)]
-    scans: dict[str, Path] = {}
-    masks: dict[str, Path] = {}
+    files = _walk(root)
+    volumes = [path for path in files if path.name.lower().endswith(_SUFFIXES)]
+    patients: dict[str, list[_Named]] = {}
     for path in volumes:
-        if role := _role(path):
-            kind, subject_id = role
-            files = scans if kind == "scan" else masks
-            if subject_id in files:
-                raise ValueError(
-                    f"{subject_id}: expected one {kind} per patient, found {files[subject_id]} "
-                    f"and {path}; remove one, or name a folder that holds one"
-                )
-            files[subject_id] = path
-    if orphans := sorted(masks.keys() - scans.keys(), key=_natural):
+        if named := _read_name(path, root):
+            patients.setdefault(named.subject.casefold(), []).append(named)
+    unused = _unreadable(files, search=not patients)
+    cases, orphans = [], []
+    for found in patients.values():
+        scans = [file for file in found if file.kind == "scan"]
+        masks = [file for file in found if file.kind == "lesion mask"]
+        if scans:
+            cases.append(_choose(scans, masks, unused))
+        else:
+            orphans += [mask for mask in masks if mask.is_lesion]
+        for file in found:
+            used = cases[-1] if scans else None
+            # A map or an old lesion beside what is used is what a data set is like.
+            if file.kind == "map" and not scans:
+                unused[file.path] = "a map that is no diffusion-weighted image"
+            elif file.kind == "other mask" and not (file.is_lesion and used and used.lesion):
+                unused[file.path] = "not the mask of an acute lesion on this scan"
+                if "brain" in file.words:
+                    unused[file.path] = "a brain's mask, load_case(case, brain=PATH) takes it"
+            elif file.kind == "lesion mask" and not scans and not file.is_lesion:
+                unused[file.path] = "a mask without its scan"
+    told = "; ".join(f"{path} ({reason})" for path, reason in list(unused.items())[:20])
+    told += f"; and {len(unused) - 20} more" if len(unused) > 20 else ""
+    if orphans:
+        orphans.sort(key=lambda mask: _natural(mask.subject))
+        names = dict.fromkeys(mask.subject for mask in orphans)
         raise FileNotFoundError(
-            f"{masks[orphans[0]]}: expected a diffusion-weighted scan (…_dwi…) for each lesion "
-            f"mask, found none for {', '.join(orphans)}"
+            f"{orphans[0].path}: expected a diffusion-weighted scan (…_dwi…) for each lesion "
+            f"mask, found none for {', '.join(names)}" + (told and f"; not used: {told}")
         )
-    if not scans:
+    if not cases:
+        shown = "".join(f"; {path}" for path in volumes[:10] if path not in unused)
         raise FileNotFoundError(
-            f"{root}: expected ISLES scans (sub-…_dwi or VSD.….MR_DWI.… as .nii, .nii.gz or .mha), "
-            f"found {len(volumes)} other volumes"
+            f"{root}: expected diffusion-weighted scans (…_dwi, …_trace, …_b1000 or VSD.….MR_DWI.… "
+            f"as .nii, .nii.gz or .mha), found {len(volumes)} other volumes{shown}"
+            + (told and f"; not used: {told}")
         )
-    return [Case(name, scans[name], masks.get(name)) for name in sorted(scans, key=_natural)]
+    if told:
+        warnings.warn(f"{root}: not used: {told}", stacklevel=2)
+    return sorted(cases, key=lambda case: _natural(case.subject_id))
 
 
 def load_case(
@@ -345,22 +411,189 @@ def load_volume(
     return sitk.GetArrayFromImage(image), _geometry(image)
 
 
-def _is_volume(path: Path, root: Path) -> bool:
-    """Tell a volume from everything else, and from what a Mac's archiver leaves beside it."""
-    parts = path.relative_to(root).parts
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    # Not is_file: a link whose target was never fetched is a missing scan, not an absent one.
-    return path.name.endswith(_SUFFIXES) and not hidden and not path.is_dir()
+class _Named(NamedTuple):
+    """What a file's name says."""
+
+    path: Path
+    kind: str  # scan, lesion mask, map, or other mask
+    subject: str
+    words: tuple[str, ...]
+    place: dict[str, str]  # session, run and space, as far as they are told
+    is_lesion: bool
 
 
-def _role(path: Path) -> tuple[str, str] | None:
-    """Read from a file's name what it is, "scan" or "lesion mask", and whose."""
-    if match := _ISLES_2022.match(path.name):
-        return _KINDS[match["kind"]], match["subject"]
+def _walk(root: Path) -> list[Path]:
+    """List the files beneath a folder, through links; each folder once, where it really lies."""
+    files: list[Path] = []
+    folders, links, seen = [root], [], set()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries)
+        except OSError as error:
+            # With its own type, PermissionError for example.
+            raise type(error)(
+                f"{folder}: expected a folder that can be listed, found {error.strerror or error}"
+            ) from error
+        # Hidden files too: a Mac's archiver leaves some beside each file.
+        paths = [folder / name for name in names if name[0] != "." and name not in _NO_DATA]
+        for path in reversed(paths):
+            if os.path.isdir(path):
+                (links if path.is_symlink() else folders).append(path)
+        # A link whose target was never fetched is a missing scan, not an absent one.
+        files += [path for path in paths if not os.path.isdir(path)]
+    return sorted(files)
+
+
+def _read_name(path: Path, root: Path) -> _Named | None:
+    """Read from a file's name what it is, and whose."""
     if match := _ISLES_2015.match(path.name):
         folders = path.absolute().parents
-        return _KINDS[match["kind"]], next(f.name for f in folders if not f.name.startswith("VSD."))
-    return None
+        subject = next(f.name for f in folders if not f.name.startswith("VSD."))
+        kind = "scan" if match["kind"] == "MR_DWI" else "lesion mask"
+        return _Named(path, kind, subject, (), {}, True)
+    stem = path.name[: re.search(r"\.(nii|mha)(\.gz)?$", path.name, re.IGNORECASE).start()]
+    parts = [part for part in re.split(r"[_\s]+", stem) if part]
+    entities = dict(part.split("-", 1) for part in parts if re.match(r"[A-Za-z]+-.", part))
+    entities = {key.lower(): value for key, value in entities.items()}
+    words = [
+        word
+        for part in parts
+        if not re.match(r"(sub|ses|run|space|res|dir)-.", part.lower())
+        for word in part.lower().split("-")
+    ]
+
+    def says(kind: re.Pattern) -> bool:
+        return any(kind.fullmatch(word) for word in words)
+
+    is_lesion = any(re.search("lesion|infarct|stroke|acute", word) for word in words)
+    is_image = says(_DWI) or says(_MAP)
+    if says(_MASK) or (says(_LESION) and (_LESION.fullmatch(words[-1]) or not is_image)):
+        # A mask that is described, and not as a lesion's, is of something else.
+        described = {"desc", "label"} & entities.keys() or re.search("-ma?sks?$", stem.lower())
+        other = says(_OTHER_MASK) and not (is_lesion and not any("chronic" in w for w in words))
+        kind = "other mask" if other or (described and not is_lesion) else "lesion mask"
+        is_lesion |= "msk" in words
+    elif says(_DWI):
+        kind = "map" if says(_MAP) else "scan"
+    else:
+        return None
+    folders = [f for f in path.absolute().parents if f.is_relative_to(root.absolute())]
+    sessions = [f.name[4:] for f in folders if f.name.lower().startswith("ses-")]
+    place = {"ses": sessions[0]} if sessions else {}
+    place |= {key: entities[key] for key in ("ses", "run", "space") if key in entities}
+    if place.get("space", "").lower() in _HERE:
+        del place["space"]
+    return _Named(path, kind, _whose(stem, parts, folders), tuple(words), place, is_lesion)
+
+
+def _whose(stem: str, parts: list[str], folders: list[Path]) -> str:
+    """Find the patient in a file's name, or else in the names of the folders around it."""
+    if match := re.search(r"(?:^|_)(sub-[^_]+)", stem, re.IGNORECASE):
+        return match[1]
+    if subjects := [f.name for f in folders[:-1] if f.name.lower().startswith("sub-")]:
+        return subjects[0]
+    own = []
+    for part in parts:
+        if not re.match(r"(ses|run|space|desc|rec|acq|label)-.", part.lower()):
+            kinds = (_DWI, _MAP, _MASK, _LESION)
+            words = part.split("-")
+            words = [w for w in words if not any(kind.fullmatch(w.lower()) for kind in kinds)]
+            own += ["-".join(words)] if words else []
+    named = (folder.name for folder in folders if not _NO_PATIENT.fullmatch(folder.name))
+    return "_".join(own) or next(named, folders[-1].name)
+
+
+def _choose(scans: list[_Named], masks: list[_Named], unused: dict[Path, str]) -> Case:
+    """Take one scan of a patient, and its mask."""
+
+    def of(scan: _Named) -> list[_Named]:
+        """The masks in the same place: of the session and the run, as far as they are told."""
+        return [
+            mask
+            for mask in masks
+            if mask.place.get("space") == scan.place.get("space")
+            and all(
+                mask.place.get(key, scan.place.get(key)) == scan.place.get(key, mask.place.get(key))
+                for key in ("ses", "run")
+            )
+        ]
+
+    def one(kind: str, files: list[_Named], *preferred) -> _Named:
+        files = sorted(files, key=lambda file: (not file.path.is_symlink(), file.path))
+        files = sorted({os.path.realpath(file.path): file for file in files}.values())
+        for is_better in preferred:
+            files = [file for file in files if is_better(file)] or files
+        if len(files) > 1:
+            listed = " and ".join(str(file.path) for file in files)
+            raise ValueError(
+                f"{files[0].subject}: expected one {kind} per patient, found {listed}; remove all "
+                "but one, name a folder that holds one, or write the patients down: Case(name, "
+                "dwi, lesion)"
+            )
+        return files[0]
+
+    scan = one(
+        "scan",
+        scans,
+        lambda scan: "space" not in scan.place,
+        lambda scan: any("trace" in word for word in scan.words),
+        of,
+    )
+    mask = one("lesion mask", mine, lambda mask: mask.is_lesion) if (mine := of(scan)) else None
+    kept = {os.path.realpath(file.path) for file in (scan, mask) if file}
+    for file in (*scans, *masks):
+        if os.path.realpath(file.path) not in kept:
+            if file.kind == "scan" or file in mine:
+                taken = scan if file.kind == "scan" else mask
+                unused[file.path] = f"{taken.path.name} is taken for {scan.subject}"
+            else:
+                unused[file.path] = f"of another session, run or space than {scan.path.name}"
+    return Case(scan.subject, scan.path, mask and mask.path)
+
+
+def _unreadable(files: list[Path], search: bool) -> dict[Path, str]:
+    """Tell how to convert what holds volumes in a format that is not read."""
+    found: dict[Path, str] = {}
+    dicom: set[Path] = set()
+    for path in files:
+        name = path.name.lower()
+        suffix = next((suffix for suffix in _CONVERSIONS if name.endswith(suffix)), None)
+        if suffix == ".img" and any(path.with_suffix(end) in found for end in (".hdr", ".HDR")):
+            continue  # the other half of it
+        if suffix:
+            stem = path.name[: -len(suffix)]
+            words = re.split(r"[_\s-]+", stem.lower())
+            kinds = (_DWI, _MASK, _LESION)
+            if search or any(kind.fullmatch(word) for kind in kinds for word in words):
+                command = _CONVERSIONS[suffix].format(path, path.with_name(stem))
+                found[path] = f"{suffix[1:]} is not read, this converts it: {command}"
+        elif path.parent not in dicom and (
+            name.endswith((".dcm", ".ima")) or (search and _is_dicom(path))
+        ):
+            dicom.add(path.parent)
+        elif not path.exists() and not path.suffix:
+            found[path] = "a link to nothing"
+    if dicom:
+        folder = Path(os.path.commonpath(dicom))
+        command = f"python -m tools.import_dicom {shlex.quote(str(folder))} OUT"
+        found[folder] = f"DICOM, this converts it: {command}"
+    return found
+
+
+def _is_dicom(path: Path) -> bool:
+    if path.name.lower().endswith(_SUFFIXES):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:
@@ -373,12 +606,12 @@ def _read_oriented(path: str | Path, volume_index: int | None = None) -> sitk.Im
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected a volume, found no such file")
-    if not path.name.endswith(_SUFFIXES):
+    if not path.name.lower().endswith(_SUFFIXES):
         raise VolumeReadError(f"{path}: expected a .nii, .nii.gz or .mha file")
     try:
         # What overflows is counted with the other infinities.
         with np.errstate(over="ignore", invalid="ignore"):
-            voxels, geometry = (_read_mha if path.suffix == ".mha" else _read_nifti)(path)
+            voxels, geometry = (_read_mha if path.suffix.lower() == ".mha" else _read_nifti)(path)
             voxels = _as_float32(voxels)
     except _Fault as fault:
         raise VolumeReadError(f"{path}: {fault}") from fault
@@ -397,7 +630,7 @@ def _read_oriented(path: str | Path, volume_index: int | None = None) -> sitk.Im
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, Geometry]:
     content = path.read_bytes()
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         if content and not content.startswith(_GZIP):
             raise _Fault("expected gzip, as its name .nii.gz says, found a file that is not")
         content = gzip.decompress(content)  # to the checksum at its end

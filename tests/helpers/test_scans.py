@@ -5,6 +5,8 @@ import io
 import itertools
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -112,6 +114,13 @@ def touch(root, *names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+
+
+def quietly(function, *arguments):
+    """Call a function, whatever it warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*arguments)
 
 
 def pair(tmp_path, scan=None, mask=None, **mask_header):
@@ -260,6 +269,284 @@ class TestFindCases:
         (case,) = find_cases(tmp_path)
         with pytest.raises(FileNotFoundError, match="sub-1_dwi"):
             load_case(case)
+
+
+def found(root):
+    """What is found beneath a folder, as strings: {patient: (scan, mask)}."""
+
+    def name(path):
+        return path and path.relative_to(root).as_posix()
+
+    return {case.subject_id: (name(case.dwi), name(case.lesion)) for case in find_cases(root)}
+
+
+class TestLayouts:
+    @pytest.mark.parametrize(
+        ("scan", "mask"),
+        [
+            ("sub-1/dwi/sub-1_dwi.nii.gz", "derivatives/sub-1/sub-1_desc-lesion_mask.nii.gz"),
+            ("sub-1/ses-1/dwi/sub-1_ses-1_dwi.nii.gz", "d/sub-1_ses-1_lesion-msk.nii.gz"),
+            ("sub-1/ses-1/dwi/sub-1_ses-1_rec-TRACE_dwi.nii", "sub-1_ses-1_lesion_mask.nii"),
+            ("sub-1/dwi/sub-1_acq-b1000_run-2_dwi.mha", "sub-1_label-lesion_mask.mha"),
+            ("sub-1/dwi/sub-1_acq-ep2d_desc-trace_dwi.nii", "sub-1_lesion.nii"),
+            ("sub-1_TRACE.nii", "sub-1_infarct.nii"),
+            ("sub-1_b1000.nii", "sub-1_mask.nii"),
+            ("sub-1_b=800.nii", "sub-1_lesionMask.nii"),
+            ("sub-1/DWI.NII.GZ", "sub-1/LESION.NII.GZ"),
+            ("sub-1/anything_dwi.nii", "sub-1/anything_roi.nii"),
+            ("SUB-1_DWI.NII", "sub-1_msk.nii"),
+        ],
+    )
+    def test_names_of_one_patient(self, tmp_path, scan, mask):
+        touch(tmp_path, scan, mask)
+        ((subject, files),) = found(tmp_path).items()
+        assert (subject.lower(), files) == ("sub-1", (scan, mask))
+
+    def test_soop(self, tmp_path):
+        for number in (1, 2, 10):
+            masks = f"derivatives/lesion_masks/sub-{number}/dwi/sub-{number}_space-TRACE"
+            touch(
+                tmp_path,
+                f"sub-{number}/dwi/sub-{number}_rec-TRACE_dwi.nii.gz",
+                f"sub-{number}/dwi/sub-{number}_rec-ADC_dwi.nii.gz",
+                f"sub-{number}/anat/sub-{number}_FLAIR.nii.gz",
+                f"{masks}_desc-lesionAcute_mask.nii.gz",
+                f"{masks}_desc-lesionChronic_mask.nii.gz",
+            )
+        cases = found(tmp_path)
+        assert list(cases) == ["sub-1", "sub-2", "sub-10"]
+        for scan, mask in cases.values():
+            assert scan.endswith("rec-TRACE_dwi.nii.gz") and "lesionAcute" in mask
+
+    def test_an_old_lesion_is_not_the_acute_one(self, tmp_path):
+        touch(tmp_path, "sub-1_dwi.nii", "sub-1_desc-lesionChronic_mask.nii")
+        with pytest.warns(UserWarning, match=r"Chronic_mask\.nii \(not the mask of an acute"):
+            assert found(tmp_path) == {"sub-1": ("sub-1_dwi.nii", None)}
+
+    def test_isles_2024(self, tmp_path):
+        for number in ("0001", "0002"):
+            name = f"sub-stroke{number}"
+            touch(
+                tmp_path,
+                f"raw_data/{name}/ses-01/{name}_ses-01_ncct.nii.gz",
+                f"raw_data/{name}/ses-01/{name}_ses-01_cta.nii.gz",
+                f"raw_data/{name}/ses-02/{name}_ses-02_dwi.nii.gz",
+                f"raw_data/{name}/ses-02/{name}_ses-02_adc.nii.gz",
+                f"derivatives/{name}/ses-01/perfusion-maps/{name}_ses-01_space-ncct_tmax.nii.gz",
+                f"derivatives/{name}/ses-01/{name}_ses-01_lvo-msk.nii.gz",
+                f"derivatives/{name}/ses-01/{name}_ses-01_cow-msk.nii.gz",
+                f"derivatives/{name}/ses-02/{name}_ses-02_lesion-msk.nii.gz",
+            )
+        cases = found(tmp_path)
+        assert list(cases) == ["sub-stroke0001", "sub-stroke0002"]
+        for scan, mask in cases.values():
+            assert scan.endswith("ses-02_dwi.nii.gz") and mask.endswith("ses-02_lesion-msk.nii.gz")
+
+    def test_a_flat_folder_of_any_names(self, tmp_path):
+        touch(
+            tmp_path,
+            *("Patient7_DWI.nii.gz", "Patient7_ADC.nii.gz", "Patient7_lesion.nii.gz"),
+            *("P8_TRACE.nii", "P8_mask.nii", "anna b1000.nii", "anna msk.nii"),
+            *("stroke12-dwi.nii", "stroke12-T1.nii", "dwi_09.nii", "lesion_09.nii"),
+        )
+        assert found(tmp_path) == {
+            "Patient7": ("Patient7_DWI.nii.gz", "Patient7_lesion.nii.gz"),
+            "P8": ("P8_TRACE.nii", "P8_mask.nii"),
+            "anna": ("anna b1000.nii", "anna msk.nii"),
+            "stroke12": ("stroke12-dwi.nii", None),
+            "09": ("dwi_09.nii", "lesion_09.nii"),
+        }
+
+    def test_a_folder_for_each_patient_and_a_name_for_each_kind(self, tmp_path):
+        touch(tmp_path, "anna/DWI.nii", "anna/ADC.nii", "anna/mask.nii", "bert/dwi/b1000.nii")
+        touch(tmp_path, "bert/dwi/b0.nii", "bert/masks/lesion.nii", "carl/ses-1/trace.nii")
+        assert found(tmp_path) == {
+            "anna": ("anna/DWI.nii", "anna/mask.nii"),
+            "bert": ("bert/dwi/b1000.nii", "bert/masks/lesion.nii"),
+            "carl": ("carl/ses-1/trace.nii", None),
+        }
+
+    def test_what_is_found_in_capitals_is_read(self, tmp_path):
+        touch(tmp_path, "anna/DWI.NII.GZ")
+        write(tmp_path / "small.nii.gz", random_scan()).rename(tmp_path / "anna/DWI.NII.GZ")
+        (case,) = find_cases(tmp_path)
+        np.testing.assert_array_equal(load_case(case).dwi, random_scan())
+        write(tmp_path / "small.mha", random_scan()).rename(tmp_path / "anna/DWI.MHA")
+        np.testing.assert_array_equal(load_volume(tmp_path / "anna/DWI.MHA")[0], random_scan())
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("sub-2_rec-ADC_dwi", "sub-2_acq-b0_dwi", "sub-2_desc-FA_dwi", "sub-2_rec-MD_dwi"),
+            *("sub-2_rec-colFA_dwi", "sub-2_rec-expADC_dwi", "sub-2_desc-TENSOR_dwi"),
+            *("sub-2_dwi_ADC", "sub-2_dwi_FA", "sub-2_dwi_b0", "sub-2_dwi_S0", "sub-2_dwi_eADC"),
+            *("sub-2_dwi_exp", "sub-2_dwi_RD", "sub-2_dwi_AD", "sub-2_b1000_ADCmap"),
+            *(
+                "sub-2_TRACE_ADC",
+                "sub-2_dwi_b50",
+                "sub-2_dwi_FLAIR",
+                "sub-2_trace_T2",
+                "sub-2_sbref_dwi",
+            ),
+        ],
+    )
+    def test_a_map_is_never_taken_for_a_scan(self, tmp_path, name):
+        touch(tmp_path, f"{name}.nii.gz")
+        with pytest.raises(FileNotFoundError, match=rf"{name}\.nii\.gz \(a map that is no diff"):
+            find_cases(tmp_path)
+        touch(tmp_path, "sub-2_dwi.nii.gz")
+        assert found(tmp_path) == {"sub-2": ("sub-2_dwi.nii.gz", None)}
+
+    @pytest.mark.parametrize("name", ["sub-2_ADC", "sub-2_FA", "sub-2_b0", "sub-2_T1w", "bold"])
+    def test_another_image_is_listed_where_no_scan_is(self, tmp_path, name):
+        touch(tmp_path, f"{name}.nii.gz")
+        with pytest.raises(FileNotFoundError, match=rf"found 1 other volumes; .*{name}\.nii\.gz$"):
+            find_cases(tmp_path)
+
+    @pytest.mark.parametrize(
+        "name", ["desc-brain_mask", "brain_mask", "dwi_bet_mask", "desc-csf_mask", "skull-msk"]
+    )
+    def test_a_mask_of_something_else_is_no_lesion(self, tmp_path, name):
+        touch(tmp_path, "sub-1_dwi.nii", f"sub-1_{name}.nii")
+        with pytest.warns(UserWarning, match=rf"sub-1_{name}\.nii \(") as told:
+            assert found(tmp_path) == {"sub-1": ("sub-1_dwi.nii", None)}
+        assert len(told) == 1
+
+    def test_a_lesion_of_the_brainstem_is_a_lesion(self, tmp_path):
+        touch(tmp_path, "sub-1_dwi.nii", "sub-1_desc-brainstemLesion_mask.nii")
+        assert found(tmp_path)["sub-1"][1] == "sub-1_desc-brainstemLesion_mask.nii"
+
+    def test_of_two_sessions_the_one_with_a_mask_is_taken(self, tmp_path):
+        touch(tmp_path, *(f"sub-1/ses-{n}/dwi/sub-1_ses-{n}_dwi.nii" for n in (1, 2)))
+        with pytest.raises(ValueError, match=r"sub-1: .*ses-1_dwi.*ses-2_dwi.*Case\(name"):
+            find_cases(tmp_path)
+        touch(tmp_path, "derivatives/ses-2/sub-1_lesion.nii")
+        with pytest.warns(UserWarning, match=r"ses-1_dwi\.nii \(sub-1_ses-2_dwi\.nii is taken"):
+            scan, mask = found(tmp_path)["sub-1"]
+        assert scan.endswith("ses-2_dwi.nii") and mask == "derivatives/ses-2/sub-1_lesion.nii"
+
+    @pytest.mark.parametrize("key", ["ses", "run", "space"])
+    def test_a_mask_of_another_place_is_not_this_scans(self, tmp_path, key):
+        touch(tmp_path, f"sub-1_{key}-a_dwi.nii", f"sub-1_{key}-b_msk.nii")
+        with pytest.warns(UserWarning, match=rf"{key}-b_msk\.nii \(of another session, run or sp"):
+            assert found(tmp_path) == {"sub-1": (f"sub-1_{key}-a_dwi.nii", None)}
+
+    def test_the_trace_is_taken_before_the_directions_it_was_made_from(self, tmp_path):
+        touch(tmp_path, "sub-1_dwi.nii", "sub-1_rec-TRACE_dwi.nii", "sub-1_space-MNI_trace.nii")
+        with pytest.warns(UserWarning, match=r"sub-1_dwi\.nii \(sub-1_rec-TRACE_dwi\.nii is taken"):
+            assert found(tmp_path) == {"sub-1": ("sub-1_rec-TRACE_dwi.nii", None)}
+
+    @pytest.mark.parametrize("key", ["run", "acq", "ses", "dir"])
+    def test_two_of_a_kind_are_refused_with_both_names(self, tmp_path, key):
+        touch(tmp_path, f"sub-1_{key}-1_dwi.nii", f"sub-1_{key}-2_dwi.nii")
+        with pytest.raises(ValueError, match=rf"one scan per patient.*{key}-1_dwi.*{key}-2_dwi"):
+            find_cases(tmp_path)
+
+
+class TestFoldersOfAClinic:
+    def test_links_are_followed_and_circles_survived(self, tmp_path):
+        disk, root = tmp_path / "disk", tmp_path / "study"
+        touch(disk, "x1/dwi.nii", "x2/sub-2_dwi.nii", "masks/sub-2_msk.nii", "x3.nii")
+        touch(root, "sub-4/sub-4_dwi.nii")
+        for name, target in {
+            "anna": disk / "x1",
+            "sub-2": disk / "x2",
+            "derivatives": disk / "masks",
+            "sub-3_dwi.nii": disk / "x3.nii",
+            "sub-4/up": root,
+            "sub-4/itself": root / "sub-4/itself",
+            "again": root / "sub-4",
+            "sub-4/copy_of_sub-4_dwi.nii": root / "sub-4/sub-4_dwi.nii",
+        }.items():
+            (root / name).symlink_to(target)
+        with pytest.warns(UserWarning, match=r"sub-4/itself \(a link to nothing\)$"):
+            assert found(root) == {
+                "anna": ("anna/dwi.nii", None),
+                "sub-2": ("sub-2/sub-2_dwi.nii", "derivatives/sub-2_msk.nii"),
+                "sub-3": ("sub-3_dwi.nii", None),
+                "sub-4": ("sub-4/sub-4_dwi.nii", None),
+            }
+
+    def test_the_folder_itself_may_be_a_link(self, tmp_path):
+        touch(tmp_path, "disk/sub-1_dwi.nii")
+        (tmp_path / "link").symlink_to(tmp_path / "disk")
+        assert found(tmp_path / "link") == {"sub-1": ("sub-1_dwi.nii", None)}
+
+    def test_a_link_to_a_patient_who_is_away_is_told(self, tmp_path):
+        touch(tmp_path, "sub-1/sub-1_dwi.nii")
+        (tmp_path / "sub-2").symlink_to(tmp_path / "unplugged" / "sub-2")
+        with pytest.warns(UserWarning, match=r"sub-2 \(a link to nothing\)"):
+            assert list(found(tmp_path)) == ["sub-1"]
+
+    @pytest.mark.parametrize("closed", ["sub-2", "sub-2/dwi", "derivatives", "."])
+    def test_a_folder_that_cannot_be_listed_is_an_error(self, tmp_path, monkeypatch, closed):
+        touch(tmp_path, "sub-1_dwi.nii", "sub-2/dwi/sub-2_dwi.nii", "derivatives/sub-1_msk.nii")
+        scandir = os.scandir
+
+        def refuse(folder):
+            if Path(folder) == tmp_path / closed:
+                raise PermissionError(13, "Permission denied", str(folder))
+            return scandir(folder)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        name = (tmp_path / closed).name
+        with pytest.raises(PermissionError, match=rf"{name}: expected a folder that can be listed"):
+            find_cases(tmp_path)
+
+    def test_what_a_disk_keeps_for_itself_need_not_be_listed(self, tmp_path, monkeypatch):
+        touch(tmp_path, "sub-1_dwi.nii", "lost+found/x", ".Trash/x")
+        scandir = os.scandir
+
+        def refuse(folder):
+            assert Path(folder) == tmp_path
+            return scandir(folder)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        assert len(find_cases(tmp_path)) == 1
+
+    @pytest.mark.parametrize(
+        ("names", "command"),
+        [
+            (["sub-1_dwi.nrrd"], r"SimpleITK.*sub-1_dwi\.nrrd.*sub-1_dwi\.nii\.gz"),
+            (["sub-1_dwi.mhd", "sub-1_dwi.raw"], r"SimpleITK.*sub-1_dwi\.mhd"),
+            (["sub-1_dwi.hdr", "sub-1_dwi.img"], r"nibabel.*sub-1_dwi\.hdr"),
+            (["sub-1_dwi.HDR", "sub-1_dwi.IMG"], r"nibabel.*sub-1_dwi\.HDR"),
+            (["sub-1_dwi.mgz"], r"mri_convert .*sub-1_dwi\.mgz"),
+            (["sub-1_dwi.mif"], r"mrconvert .*sub-1_dwi\.mif"),
+            (["scan/1.dcm", "scan/2.dcm"], r"python -m tools\.import_dicom .*/scan OUT"),
+            (["a/1.IMA", "b/c/2.IMA"], r"python -m tools\.import_dicom \S+ OUT"),
+        ],
+    )
+    def test_what_is_not_read_is_told_once_with_the_command_that_converts_it(
+        self, tmp_path, names, command
+    ):
+        touch(tmp_path, *names)
+        with pytest.raises(FileNotFoundError, match=command) as refused:
+            find_cases(tmp_path)
+        assert str(refused.value).count("this converts it") == 1
+        touch(tmp_path, "sub-2_dwi.nii")
+        with pytest.warns(UserWarning, match=command) as told:
+            assert list(found(tmp_path)) == ["sub-2"]
+        assert len(told) == 1
+
+    def test_dicom_is_known_by_its_content_too(self, tmp_path):
+        (tmp_path / "my scans").mkdir()
+        (tmp_path / "my scans" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(10))
+        with pytest.raises(FileNotFoundError, match=r"tools\.import_dicom '.*/my scans' OUT"):
+            find_cases(tmp_path)
+
+    @pytest.mark.parametrize("suffix", ["nrrd", "mhd", "hdr"])
+    def test_the_command_gives_a_scan_that_is_read(self, tmp_path, suffix):
+        path = tmp_path / f"sub-1_dwi.{suffix}"
+        image = sitk.GetImageFromArray(random_scan())
+        image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+        sitk.WriteImage(image, str(path.with_suffix(".img" if suffix == "hdr" else f".{suffix}")))
+        with pytest.raises(FileNotFoundError) as refused:
+            find_cases(tmp_path)
+        command = str(refused.value).rpartition("this converts it: ")[2].removesuffix(")")
+        subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+        (case,) = [case for case in quietly(find_cases, tmp_path) if case.dwi.suffix == ".gz"]
+        assert sorted(load_case(case).dwi.ravel()) == sorted(random_scan().ravel())
 
 
 class TestLoadVolume:
