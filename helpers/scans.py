@@ -31,9 +31,10 @@ _ISLES_2015 = re.compile(r"VSD\..+\.(?P<kind>MR_DWI|OT)\.")
 # Words of a name, in small letters: of diffusion-weighted images, of maps that are none, of masks.
 _DWI = re.compile(r"[a-z]{0,4}dwi(b?\d+)?|(iso)?tracew?|b=?([3-9]\d\d|[1-9]\d{3})")
 _MAP = re.compile(
-    r"[a-z]{0,4}adc(map|s)?|(col|color|colour|mean)?fa(map|col|color)?|[mra]d(map)?|m?kurt\w*"
+    r"[a-z]{0,4}adc(map|s)?|(col|color|colour|mean)?fa(map|col|color)?|[mra][dk](map)?|m?kurt\w*"
     r"|b=?(\d\d?|[12]\d\d)(map|mean)?|lowb|nodif\w*|s0(map)?|e?exp(onential)?(map)?|tensor\w*"
-    r"|[vl][123]|t[12](w|star|map)?|flair|pd|swi|pwi|phase|sbref|ncct|cta|ctp?|cbf|cbv|mtt|tmax|ttp"
+    r"|[vl][123]|t[12](w|star|map)?|flair|pd|swi|pwi|phase|sbref|noise|residuals?|bias(field)?"
+    r"|snr|apparent\w*|coefficient|ncct|cta|ctp?|cbf|cbv|mtt|tmax|ttp"
 )
 _MASK = re.compile(r"\w*(mask|msk)s?|roi")
 _LESION = re.compile(r"(acute)?(lesion|infarct)s?(acute|core|chronic)?\d*")
@@ -266,8 +267,8 @@ def find_cases(root: str | Path) -> list[Case]:
     if not cases:
         shown = "".join(f"; {path}" for path in volumes[:10] if path not in unused)
         raise FileNotFoundError(
-            f"{root}: expected diffusion-weighted scans (…_dwi, …_trace, …_b1000 or VSD.….MR_DWI.… "
-            f"as .nii, .nii.gz or .mha), found {len(volumes)} other volumes{shown}"
+            f"{root}: expected ISLES scans (sub-…_dwi or VSD.….MR_DWI.…) or others (…_trace, "
+            f"…_b1000) as .nii, .nii.gz or .mha, found {len(volumes)} other volumes{shown}"
             + (told and f"; not used: {told}")
         )
     if told:
@@ -303,7 +304,8 @@ def load_case(
     -----
     UserWarning
         The brain of a whole head measures less than 0.6 or more than 2.2 litres, a brain reaches
-        all six sides of the volume, or more than 1 % of the scan lies below zero.
+        all six sides of the volume, a lesion takes more than half of it, or more than 1 % of the
+        scan lies below zero.
 
     Raises
     ------
@@ -342,7 +344,7 @@ def load_case(
             raise LabelError(f"{brain}: expected the brain of {case.dwi}, found an empty mask")
     else:
         found = _find_brain(image, brain, case.dwi)
-    if doubts := _doubts(image, found):
+    if doubts := _doubts(image, found, lesion):
         warnings.warn(f"{case.dwi}: {'; '.join(doubts)}", stacklevel=2)
     if target is not None:
         image = _resample(image, target, sitk.sitkLinear, case.dwi)
@@ -938,7 +940,7 @@ def _is_stripped(dwi: np.ndarray, spacing: Sequence[float]) -> bool:
     return not (rim.size and core.size) or bool(np.median(rim) > 0.5 * np.median(core))
 
 
-def _doubts(image: sitk.Image, found: sitk.Image | None) -> list[str]:
+def _doubts(image: sitk.Image, found: sitk.Image | None, lesion: sitk.Image | None) -> list[str]:
     """Say what makes a brain unlikely to be one; of a small crop, nothing is known."""
     dwi, spacing = sitk.GetArrayViewFromImage(image), _geometry(image).spacing
     brain = dwi > 0 if found is None else sitk.GetArrayViewFromImage(found) > 0
@@ -951,6 +953,8 @@ def _doubts(image: sitk.Image, found: sitk.Image | None) -> list[str]:
         doubts.append(f"expected a brain of {least:g} to {most:g} ml in a head, found {ml:.0f} ml")
     if all(brain.take(end, axis).any() for axis in range(3) for end in (0, -1)):
         doubts.append(f"expected air around the brain, found all six sides in its {ml:.0f} ml")
+    if lesion and (share := np.mean(sitk.GetArrayViewFromImage(lesion)[brain] > 0)) > 0.5:
+        doubts.append(f"expected a lesion's mask, found one of {share:.0%} of the brain")
     if (below := np.mean(dwi < 0)) > 0.01:
         doubts.append(
             f"expected intensities from zero upwards, found {below:.0%} of the voxels below, and a "

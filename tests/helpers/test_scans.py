@@ -1112,6 +1112,18 @@ class TestBrain:
     def test_a_part_of_a_head_may_hold_little_of_it(self, tmp_path, stripped):
         load_case(on_disk(tmp_path, stripped[14:18]))
 
+    def test_the_mask_of_a_brain_is_no_lesions(self, tmp_path, head, stripped):
+        case = on_disk(tmp_path, stripped)
+        half = np.where(np.arange(34)[:, np.newaxis, np.newaxis] < 14, head.brain, False)
+        for mask, is_doubted in ((head.brain, True), (half, False)):
+            path = write(tmp_path / "sub-1_mask.nii", mask.astype(np.uint8), spacing=SPACING)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                load_case(Case("sub-1", case.dwi, path))
+            assert ["found one of 100% of the brain" in str(word.message) for word in told] == (
+                [True] * is_doubted
+            )
+
     def test_a_brain_without_air_about_it_is_doubted(self, tmp_path, stripped):
         crop = stripped[8:24, 60:170, 70:160]
         with pytest.warns(UserWarning, match=r"air around the brain, found all six sides"):
