@@ -39,7 +39,8 @@ Result = TypeVar("Result")
 
 #: The helpers that decide what a patch looks like: a change in one of them makes shards anew.
 _CUTTERS = [
-    Path(__file__).with_name(f"{n}.py") for n in ("cohort", "intensity", "patches", "scans")
+    Path(__file__).with_name(f"{n}.py")
+    for n in ("brain", "cohort", "intensity", "patches", "scans")
 ]
 _FIELDS = [field.name for field in fields(PatchSet)]
 
@@ -296,8 +297,9 @@ def brain_patches(
     >>> len(brain_patches(Scan("a", dwi, None, brain, SPACING)))
     2
     """
+    volume = normalize_intensity(scan.dwi, mask=scan.brain)
     patches = extract_patches(
-        normalize_intensity(scan.dwi, mask=scan.brain),
+        np.where(scan.brain, volume, 0),  # without the skull, where that is on
         patch_size,
         lesion_mask=scan.lesion,
         brain_mask=scan.brain,

@@ -502,7 +502,7 @@ def describe(
     midline = midline.seen_from([i.start for i in box])
     relative = relative_to_mode(scan.dwi[box], brain)
     maps = brightness_maps(relative, brain, midline)
-    maps["plain"] = normalize_intensity(scan.dwi[box], mask=brain)
+    maps["plain"] = np.where(brain, normalize_intensity(scan.dwi[box], mask=brain), 0)
     maps["excess"] = mirror_excess(maps["plain"], brain, midline)
 
     def whole(values):

@@ -67,6 +67,15 @@ TERRITORIES = (  # of the arteries: share of strokes, centre (of either side), s
     (0.12, (5, 75, 18), (12, 12, 8)),  # posterior cerebral
     (0.12, (-38, 62, 22), (8, 10, 10)),  # cerebellar
 )
+FACE = (-85, -35, 0), (60, 62, 62)  # centre and extent of what hangs below the brain's front
+CAVITIES = (  # nose and maxillary sinuses
+    *AIR,
+    ((-60, -45, 0), (28, 30, 13)),
+    ((-62, -50, -30), (15, 17, 13)),
+    ((-62, -50, 30), (15, 17, 13)),
+)
+EYES = ((-36, -68, -32), (12, 12, 12)), ((-36, -68, 32), (12, 12, 12))
+NERVES = ((-32, -42, -20), (4, 20, 5)), ((-32, -42, 20), (4, 20, 5))  # from the eyes to the brain
 
 
 def dwi_signal(water, t2, adc, *, echo_time: float = ECHO_TIME, b_value: float = B_VALUE):
@@ -83,7 +92,9 @@ def dwi_signal(water, t2, adc, *, echo_time: float = ECHO_TIME, b_value: float =
     return water * np.exp(-echo_time / t2) * np.exp(-b_value * adc)
 
 
-def simulate_case(seed: int | np.random.SeedSequence, *, infarct: bool = True) -> Scan:
+def simulate_case(
+    seed: int | np.random.SeedSequence, *, infarct: bool = True, skull: bool = False
+) -> Scan:
     """Simulate the diffusion-weighted scan of one synthetic stroke patient.
 
     Parameters
@@ -94,6 +105,9 @@ def simulate_case(seed: int | np.random.SeedSequence, *, infarct: bool = True) -
         False gives the same patient on the day before: same head, same noise, healthy tissue. The
         mask still says where the infarct will be, so that a method can be asked what it makes of
         the place alone.
+    skull : bool
+        True shows the same brain, voxel for voxel, within its head: skull, scalp with its fat
+        suppressed, eyes, face, and the noise of air. `brain` still says where the brain is.
 
     Returns
     -------
@@ -123,8 +137,10 @@ def simulate_case(seed: int | np.random.SeedSequence, *, infarct: bool = True) -
     dwi = _acquire(rng, anatomy, _signal(rng, anatomy, fraction if infarct else 0 * fraction))
     lesion = np.zeros(GRID, dtype=bool)
     lesion[anatomy.brain] = mask
-    volumes = (np.pad(volume, MARGIN) for volume in (dwi, lesion, anatomy.brain))
-    return Scan("sub-phantom", *volumes, SPACING)
+    dwi, lesion, brain = (np.pad(volume, MARGIN) for volume in (dwi, lesion, anatomy.brain))
+    if skull:
+        dwi = _in_its_head(rng, dwi, brain, anatomy.mni)
+    return Scan("sub-phantom", dwi, lesion, brain, SPACING)
 
 
 def write_cohort(root: str | os.PathLike, n_cases: int = 28, *, seed: int = 2015) -> list[Case]:
@@ -315,6 +331,47 @@ def _acquire(rng: np.random.Generator, anatomy: _Anatomy, signal: np.ndarray) ->
     magnitude = np.hypot(*channels) * (rng.uniform(150, 600) / typical)
     # At least 1 in the brain, because 0 means stripped off with the skull.
     return np.where(anatomy.brain, np.clip(np.rint(magnitude), 1, 32767), 0).astype(np.float32)
+
+
+def _in_its_head(
+    rng: np.random.Generator, dwi: np.ndarray, brain: np.ndarray, mni: np.ndarray
+) -> np.ndarray:
+    """Put around the brain what a fat-suppressed diffusion-weighted scan shows of the head."""
+    # The brain's voxels tell the pose, which carries on to those around it.
+    places = np.stack([*np.indices(dwi.shape, dtype=np.float32), np.ones(dwi.shape, np.float32)])
+    inside = places[:, brain]
+    pose = np.linalg.lstsq(inside[:, ::29].T, mni[:, ::29].T, rcond=None)[0].T.astype(np.float32)
+    mni = pose @ places.reshape(4, -1)
+
+    def within(places: tuple) -> np.ndarray:
+        return np.min([_distance(mni, *place) for place in places], axis=0).reshape(dwi.shape) < 1
+
+    def texture(length: float) -> np.ndarray:
+        noise = rng.standard_normal(dwi.shape, dtype=np.float32)
+        noise = ndimage.gaussian_filter(noise, length / np.array(SPACING))
+        return noise / noise.std()
+
+    # Outwards: 2 mm of CSF, bone, and scalp; all of it thicker here and thinner there.
+    depth = ndimage.distance_transform_edt(~brain, SPACING).astype(np.float32)
+    bone, scalp = np.cumsum([2 + rng.uniform(4, 7), rng.uniform(4, 8)])
+    depth /= np.exp(0.1 * texture(20.0))
+    head = np.where(depth < scalp, 0.2 * np.exp(0.3 * texture(6.0)), 0)
+    # Muscle, bone and marrow of the face are dim; its mucous membranes are as bright as a brain.
+    face = within([FACE]) & (depth >= bone)
+    muscles = 0.16 * np.exp(0.4 * texture(6.0))
+    head[face] = (muscles + 0.6 * _sigmoid(6 * (texture(5.0) - 1.8)))[face]
+    head[depth < bone] = 0.06
+    head[depth < 2] = rng.uniform(0.2, 0.35)  # CSF
+    head[within(CAVITIES)] = 0
+    head[within(EYES)] = rng.uniform(0.45, 0.8)
+    head[within(NERVES) & (depth > 1)] = rng.uniform(0.4, 0.7)
+
+    typical = np.float32(np.median(dwi[brain]))
+    channels = rng.standard_normal((2, *dwi.shape), dtype=np.float32) * (0.16 * typical)
+    channels[0] += np.where(brain, dwi, typical * head)
+    channels = ndimage.gaussian_filter(channels, (0, 0, 1.0, 0.7), truncate=3)
+    magnitude = np.clip(np.rint(np.hypot(*channels)), 0, 32767)
+    return np.where(brain, dwi, magnitude).astype(np.float32)
 
 
 @lru_cache(maxsize=1)

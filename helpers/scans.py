@@ -6,7 +6,10 @@ import gzip
 import io
 import logging
 import math
+import os
 import re
+import shlex
+import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +18,48 @@ from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
+import psutil
 import SimpleITK as sitk
 from numpy.typing import ArrayLike
-from scipy.ndimage import binary_fill_holes
+from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
 from helpers import silent_stderr
+from helpers.brain import find_brain
 
 _SUFFIXES = (".nii", ".nii.gz", ".mha")
-_ISLES_2022 = re.compile(r"(?P<subject>sub-[^_]+)_(?:.+_)?(?P<kind>dwi|msk)\.[^_]+$")
 _ISLES_2015 = re.compile(r"VSD\..+\.(?P<kind>MR_DWI|OT)\.")
-_KINDS = {"dwi": "scan", "MR_DWI": "scan", "msk": "lesion mask", "OT": "lesion mask"}
+# Words of a name, in small letters: of diffusion-weighted images, of maps that are none, of masks.
+_DWI = re.compile(r"[a-z]{0,4}dwi(b?\d+)?|(iso)?tracew?|b=?([3-9]\d\d|[1-9]\d{3})")
+_MAP = re.compile(
+    r"[a-z]{0,4}adc(map|s)?|(col|color|colour|mean)?fa(map|col|color)?|[mra][dk](map)?|m?kurt\w*"
+    r"|b=?(\d\d?|[12]\d\d)(map|mean)?|lowb|nodif\w*|s0(map)?|e?exp(onential)?(map)?|tensor\w*"
+    r"|[vl][123]|t[12](w|star|map)?|flair|pd|swi|pwi|phase|sbref|noise|residuals?|bias(field)?"
+    r"|snr|apparent\w*|coefficient|ncct|cta|ctp?|cbf|cbv|mtt|tmax|ttp"
+)
+_MASK = re.compile(r"\w*(mask|msk)s?|roi")
+_LESION = re.compile(r"(acute)?(lesion|infarct)s?(acute|core|chronic)?\d*")
+_OTHER_MASK = re.compile(
+    r"\w*(brain|chronic|strip|skull|vessel|ventric)\w*|(hd)?bet|old|csf|[wg]m|head|air|lvo|cow"
+)
+_NO_PATIENT = re.compile(  # folders that say what is in them, and not whose
+    r"ses-.*|dwi|anat|diff(usion)?|nifti|nii|raw_?data|derivatives|images?|labels?|(lesion_?)?masks?"
+    r"|lesions?|scans?|data",
+    re.IGNORECASE,
+)
+_NO_DATA = {"__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN"}
+_HERE = {"dwi", "trace", "orig", "native", "individual", "scanner"}  # the space of the scan itself
+_ITK = "python -c \"import SimpleITK as s; s.WriteImage(s.ReadImage('{0}'), '{1}.nii.gz')\""
+_CONVERSIONS = {
+    **dict.fromkeys((".nrrd", ".nhdr", ".mhd", ".gipl"), _ITK),
+    **dict.fromkeys(
+        (".hdr", ".img"), "python -c \"import nibabel as n; n.save(n.load('{0}'), '{1}.nii.gz')\""
+    ),
+    **dict.fromkeys((".mgz", ".mgh"), "mri_convert '{0}' '{1}.nii.gz'"),
+    ".mif": "mrconvert '{0}' '{1}.nii.gz'",
+    ".nii.bz2": "bunzip2 '{0}'",
+    ".nii.xz": "unxz '{0}'",
+    ".nii.zip": "unzip '{0}'",
+}
 # What MetaImage calls the geometry, by any of these names, and how many numbers of n axes.
 _MHA_GEOMETRY = {
     ("ElementSpacing", "ElementSize"): lambda n: n,
@@ -40,6 +75,9 @@ _MILLIMETRES = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # by NIfTI's code; 0 says noth
 _GZIP = b"\x1f\x8b"
 # A scanner's bore is 0.6 to 0.7 m wide: what is longer is a slip of units or of a decimal point.
 _LONGEST_VOXEL, _LONGEST_EXTENT = 30.0, 1000.0  # mm
+_BRAIN_ML = 600.0, 2200.0  # what an adult's brain measures, children's and giants' with it
+_HEAD_MM = 100.0, 120.0, 120.0  # (z, y, x): a volume that is as long as this shows a whole head
+_BYTES_PER_VOXEL = 16  # of scan, mask, brain and what comes between while a case is loaded
 # Headers store single precision: rounding noise passes, a shift of a hundredth of a millimetre no.
 _TOLERANCES = {"size": 0, "spacing": 1e-3, "origin": 1e-2, "direction": 1e-3}
 
@@ -79,7 +117,7 @@ class Scan:
     lesion : ndarray of bool, shape (z, y, x), or None
         The expert's lesion mask.
     brain : ndarray of bool, shape (z, y, x)
-        Where the skull-stripped scan is above zero, with holes filled.
+        The brain, without holes; what it was taken from is said at `load_case`.
     spacing : tuple of three floats
         Voxel size (z, y, x) in millimetres.
     """
@@ -132,13 +170,17 @@ class _Fault(ValueError):
 
 
 def find_cases(root: str | Path) -> list[Case]:
-    """Find the patients beneath a folder.
+    """Find the patients beneath a folder, by the names of their files.
 
-    Two naming schemes are understood, at any depth, as ``.nii``, ``.nii.gz`` or ``.mha``:
-    ISLES 2022's ``sub-<id>[_ses-<id>]_dwi`` with its mask ``…_msk`` (the Zenodo archive, the
-    challenge's ``rawdata`` and ``derivatives``, the book's own cohort), and ISLES 2015's
-    ``VSD.….MR_DWI.<number>`` with its mask ``VSD.….OT.<number>``, whose numbers do not match: there
-    the folder that holds both is the patient.
+    Names are read as ``.nii``, ``.nii.gz`` or ``.mha``, in small letters or capitals, at any depth
+    and through links. A scan has ``dwi``, ``trace`` or its b-value (``b1000``) among the words of
+    its name; a map that is no diffusion-weighted image (ADC, FA, b0, …) is never taken for one. A
+    mask ends in ``mask``, ``msk`` or ``lesion``; one that says of something else than of an acute
+    lesion, or of another image, is not used. So are found BIDS with or without sessions, ISLES 2022
+    (the archive, the challenge) and 2024, SOOP, the book's own cohort, and any folder with
+    ``<name>_DWI`` and ``<name>_lesion``. A name that says no patient leaves that to its folder:
+    ``anna/DWI.nii.gz``. ISLES 2015's ``VSD.….MR_DWI.<number>`` and ``VSD.….OT.<number>`` belong to
+    the patient whose folder holds both.
 
     Parameters
     ----------
@@ -148,19 +190,29 @@ def find_cases(root: str | Path) -> list[Case]:
     Returns
     -------
     list of Case
-        In natural order: 2 before 10. A scan without a mask has ``lesion=None``.
+        In natural order: 2 before 10. A scan without a mask has ``lesion=None``. Of several scans
+        of a patient, it is the trace-weighted one, or the only one with a mask.
+
+    Warns
+    -----
+    UserWarning
+        Once, with all files that look like a scan or a mask and are not used, and why.
 
     Raises
     ------
     FileNotFoundError
-        There is no such folder, no diffusion-weighted scan in it, or a mask without its scan.
+        There is no such folder, no diffusion-weighted scan in it, or a lesion's mask without its
+        scan.
+    OSError
+        A folder cannot be listed.
     ValueError
-        Two scans or two masks claim one patient.
+        Two scans or two masks claim one patient, and nothing says which to take.
 
     References
     ----------
     Maier et al. (2017), ISLES 2015, Medical Image Analysis 35:250. Hernandez Petzsche et al.
-    (2022), ISLES 2022, Scientific Data 9:762.
+    (2022), ISLES 2022, Scientific Data 9:762. Absher et al. (2024), SOOP, Scientific Data 11:839.
+    Gorgolewski et al. (2016), BIDS, Scientific Data 3:160044.
 
     Examples
     --------
@@ -177,60 +229,99 @@ def find_cases(root: str | Path) -> list[Case]:
             f"{root}: expected a folder of scans, found no folder; python -m tools.download gets "
             "ISLES 2015 and ISLES 2022"
         )
-    volumes = [path for path in sorted(root.rglob("*")) if _is_volume(path, root)]
-    scans: dict[str, Path] = {}
-    masks: dict[str, Path] = {}
+    files = _walk(root)
+    volumes = [path for path in files if path.name.lower().endswith(_SUFFIXES)]
+    patients: dict[str, list[_Named]] = {}
     for path in volumes:
-        if role := _role(path):
-            kind, subject_id = role
-            files = scans if kind == "scan" else masks
-            if subject_id in files:
-                raise ValueError(
-                    f"{subject_id}: expected one {kind} per patient, found {files[subject_id]} "
-                    f"and {path}; remove one, or name a folder that holds one"
-                )
-            files[subject_id] = path
-    if orphans := sorted(masks.keys() - scans.keys(), key=_natural):
+        if named := _read_name(path, root):
+            patients.setdefault(named.subject.casefold(), []).append(named)
+    unused = _unreadable(files, search=not patients)
+    cases, orphans = [], []
+    for found in patients.values():
+        scans = [file for file in found if file.kind == "scan"]
+        masks = [file for file in found if file.kind == "lesion mask"]
+        if scans:
+            cases.append(_choose(scans, masks, unused))
+        else:
+            orphans += [mask for mask in masks if mask.is_lesion]
+        for file in found:
+            used = cases[-1] if scans else None
+            # A map or an old lesion beside what is used is what a data set is like.
+            if file.kind == "map" and not scans:
+                unused[file.path] = "a map that is no diffusion-weighted image"
+            elif file.kind == "other mask" and not (file.is_lesion and used and used.lesion):
+                unused[file.path] = "not the mask of an acute lesion on this scan"
+                if "brain" in file.words:
+                    unused[file.path] = "a brain's mask, load_case(case, brain=PATH) takes it"
+            elif file.kind == "lesion mask" and not scans and not file.is_lesion:
+                unused[file.path] = "a mask without its scan"
+    told = "; ".join(f"{path} ({reason})" for path, reason in list(unused.items())[:20])
+    told += f"; and {len(unused) - 20} more" if len(unused) > 20 else ""
+    if orphans:
+        orphans.sort(key=lambda mask: _natural(mask.subject))
+        names = dict.fromkeys(mask.subject for mask in orphans)
         raise FileNotFoundError(
-            f"{masks[orphans[0]]}: expected a diffusion-weighted scan (…_dwi…) for each lesion "
-            f"mask, found none for {', '.join(orphans)}"
+            f"{orphans[0].path}: expected a diffusion-weighted scan (…_dwi…) for each lesion "
+            f"mask, found none for {', '.join(names)}" + (told and f"; not used: {told}")
         )
-    if not scans:
+    if not cases:
+        shown = "".join(f"; {path}" for path in volumes[:10] if path not in unused)
         raise FileNotFoundError(
-            f"{root}: expected ISLES scans (sub-…_dwi or VSD.….MR_DWI.… as .nii, .nii.gz or .mha), "
-            f"found {len(volumes)} other volumes"
+            f"{root}: expected ISLES scans (sub-…_dwi or VSD.….MR_DWI.…) or others (…_trace, "
+            f"…_b1000) as .nii, .nii.gz or .mha, found {len(volumes)} other volumes{shown}"
+            + (told and f"; not used: {told}")
         )
-    return [Case(name, scans[name], masks.get(name)) for name in sorted(scans, key=_natural)]
+    if told:
+        warnings.warn(f"{root}: not used: {told}", stacklevel=2)
+    return sorted(cases, key=lambda case: _natural(case.subject_id))
 
 
-def load_case(case: Case, *, spacing: Sequence[float] | None = None) -> Scan:
-    """Load one patient's scan and lesion mask, checked against each other.
+def load_case(
+    case: Case, *, spacing: Sequence[float] | None = None, brain: str | Path = "auto"
+) -> Scan:
+    """Load one patient's scan, lesion mask and brain, checked against each other.
 
     Parameters
     ----------
     case : Case
         Where the files are.
     spacing : (z, y, x) in millimetres, or None
-        Voxel size to resample to, linearly for the scan and by nearest neighbour for the mask;
+        Voxel size to resample to, linearly for the scan and by nearest neighbour for the masks;
         None keeps the file's own.
+    brain : "auto", "stripped", "find" or path
+        Where the brain is. ``"stripped"``: everything above zero, in a scan without its skull.
+        ``"find"``: where `helpers.brain.find_brain` says, in a scan with it. ``"auto"`` looks which
+        of them the scan is: stripped, if its air is exactly zero, and brain lies right beside the
+        air. A path is that of a mask from another program, on the scan's voxels.
 
     Returns
     -------
     Scan
-        Arrays (z, y, x) in LPS, whatever the orientation in the files.
+        Arrays (z, y, x) in LPS, whatever the orientation in the files. ``dwi`` is the scan as it
+        is in the file: with its skull, if that is on.
+
+    Warns
+    -----
+    UserWarning
+        The brain of a whole head measures less than 0.6 or more than 2.2 litres, a brain reaches
+        all six sides of the volume, a lesion takes more than half of it, or more than 1 % of the
+        scan lies below zero.
 
     Raises
     ------
     FileNotFoundError
         A file is missing.
     VolumeReadError
-        A file is damaged, or the scan holds NaN, infinity, one single value or no brain.
+        A file is damaged, or the scan holds NaN, infinity, one single value or no brain; or it was
+        centred about zero (z-scores, [-1, 1]), so that nothing says what is air.
     GeometryMismatchError
-        The mask does not lie on the scan's voxels.
+        A mask does not lie on the scan's voxels.
     LabelError
-        The mask holds values other than {0, 1} or {0, 255}. An empty mask is legitimate.
+        A mask holds values other than {0, 1} or {0, 255}, or the brain's is empty; an empty lesion
+        mask is legitimate.
     ValueError
-        The spacing is not three positive lengths, or leaves no voxel along an axis.
+        The spacing is not three positive lengths, leaves no voxel along an axis, or asks for more
+        voxels than memory holds; or `brain` is none of the above.
 
     Examples
     --------
@@ -243,29 +334,31 @@ def load_case(case: Case, *, spacing: Sequence[float] | None = None) -> Scan:
     ([[[0.5, 0.0], [0.0, 0.5]]], (1.0, 2.0, 2.0))
     """
     target = None if spacing is None else _checked_spacing(spacing)
+    brain = _checked_brain(brain)
     image = _read_oriented(case.dwi)
     _require_finite(image, case.dwi)
-    mask = None
-    if case.lesion is not None:
-        mask = _read_oriented(case.lesion)
-        _require_same_geometry(image, mask, case)
-        mask = _binarise(mask, case.lesion)
-        mask.CopyInformation(image)  # the header's rounding noise ends here
+    lesion = None if case.lesion is None else _read_mask(case.lesion, image, case.dwi)
+    if isinstance(brain, Path):
+        found = _read_mask(brain, image, case.dwi)
+        if not sitk.GetArrayViewFromImage(found).any():
+            raise LabelError(f"{brain}: expected the brain of {case.dwi}, found an empty mask")
+    else:
+        found = _find_brain(image, brain, case.dwi)
+    if doubts := _doubts(image, found, lesion):
+        warnings.warn(f"{case.dwi}: {'; '.join(doubts)}", stacklevel=2)
     if target is not None:
-        image = _resample(image, target, sitk.sitkLinear)
-        mask = None if mask is None else _resample(mask, target, sitk.sitkNearestNeighbor)
+        image = _resample(image, target, sitk.sitkLinear, case.dwi)
+        lesion, found = (
+            mask and _resample(mask, target, sitk.sitkNearestNeighbor, case.dwi)
+            for mask in (lesion, found)
+        )
 
     dwi = sitk.GetArrayFromImage(image)
-    if dwi.min() == dwi.max() or dwi.max() <= 0:
-        raise VolumeReadError(
-            f"{case.dwi}: expected a brain above zero, found intensities from {dwi.min():g} "
-            f"to {dwi.max():g}"
-        )
     return Scan(
         subject_id=case.subject_id,
         dwi=dwi,
-        lesion=None if mask is None else sitk.GetArrayFromImage(mask).astype(bool),
-        brain=binary_fill_holes(dwi > 0),
+        lesion=None if lesion is None else sitk.GetArrayFromImage(lesion).astype(bool),
+        brain=binary_fill_holes(dwi > 0 if found is None else sitk.GetArrayViewFromImage(found)),
         spacing=_geometry(image).spacing,
     )
 
@@ -320,22 +413,189 @@ def load_volume(
     return sitk.GetArrayFromImage(image), _geometry(image)
 
 
-def _is_volume(path: Path, root: Path) -> bool:
-    """Tell a volume from everything else, and from what a Mac's archiver leaves beside it."""
-    parts = path.relative_to(root).parts
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-    # Not is_file: a link whose target was never fetched is a missing scan, not an absent one.
-    return path.name.endswith(_SUFFIXES) and not hidden and not path.is_dir()
+class _Named(NamedTuple):
+    """What a file's name says."""
+
+    path: Path
+    kind: str  # scan, lesion mask, map, or other mask
+    subject: str
+    words: tuple[str, ...]
+    place: dict[str, str]  # session, run and space, as far as they are told
+    is_lesion: bool
 
 
-def _role(path: Path) -> tuple[str, str] | None:
-    """Read from a file's name what it is, "scan" or "lesion mask", and whose."""
-    if match := _ISLES_2022.match(path.name):
-        return _KINDS[match["kind"]], match["subject"]
+def _walk(root: Path) -> list[Path]:
+    """List the files beneath a folder, through links; each folder once, where it really lies."""
+    files: list[Path] = []
+    folders, links, seen = [root], [], set()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries)
+        except OSError as error:
+            # With its own type, PermissionError for example.
+            raise type(error)(
+                f"{folder}: expected a folder that can be listed, found {error.strerror or error}"
+            ) from error
+        # Hidden files too: a Mac's archiver leaves some beside each file.
+        paths = [folder / name for name in names if name[0] != "." and name not in _NO_DATA]
+        for path in reversed(paths):
+            if os.path.isdir(path):
+                (links if path.is_symlink() else folders).append(path)
+        # A link whose target was never fetched is a missing scan, not an absent one.
+        files += [path for path in paths if not os.path.isdir(path)]
+    return sorted(files)
+
+
+def _read_name(path: Path, root: Path) -> _Named | None:
+    """Read from a file's name what it is, and whose."""
     if match := _ISLES_2015.match(path.name):
         folders = path.absolute().parents
-        return _KINDS[match["kind"]], next(f.name for f in folders if not f.name.startswith("VSD."))
-    return None
+        subject = next(f.name for f in folders if not f.name.startswith("VSD."))
+        kind = "scan" if match["kind"] == "MR_DWI" else "lesion mask"
+        return _Named(path, kind, subject, (), {}, True)
+    stem = path.name[: re.search(r"\.(nii|mha)(\.gz)?$", path.name, re.IGNORECASE).start()]
+    parts = [part for part in re.split(r"[_\s]+", stem) if part]
+    entities = dict(part.split("-", 1) for part in parts if re.match(r"[A-Za-z]+-.", part))
+    entities = {key.lower(): value for key, value in entities.items()}
+    words = [
+        word
+        for part in parts
+        if not re.match(r"(sub|ses|run|space|res|dir)-.", part.lower())
+        for word in part.lower().split("-")
+    ]
+
+    def says(kind: re.Pattern) -> bool:
+        return any(kind.fullmatch(word) for word in words)
+
+    is_lesion = any(re.search("lesion|infarct|stroke|acute", word) for word in words)
+    is_image = says(_DWI) or says(_MAP)
+    if says(_MASK) or (says(_LESION) and (_LESION.fullmatch(words[-1]) or not is_image)):
+        # A mask that is described, and not as a lesion's, is of something else.
+        described = {"desc", "label"} & entities.keys() or re.search("-ma?sks?$", stem.lower())
+        other = says(_OTHER_MASK) and not (is_lesion and not any("chronic" in w for w in words))
+        kind = "other mask" if other or (described and not is_lesion) else "lesion mask"
+        is_lesion |= "msk" in words
+    elif says(_DWI):
+        kind = "map" if says(_MAP) else "scan"
+    else:
+        return None
+    folders = [f for f in path.absolute().parents if f.is_relative_to(root.absolute())]
+    sessions = [f.name[4:] for f in folders if f.name.lower().startswith("ses-")]
+    place = {"ses": sessions[0]} if sessions else {}
+    place |= {key: entities[key] for key in ("ses", "run", "space") if key in entities}
+    if place.get("space", "").lower() in _HERE:
+        del place["space"]
+    return _Named(path, kind, _whose(stem, parts, folders), tuple(words), place, is_lesion)
+
+
+def _whose(stem: str, parts: list[str], folders: list[Path]) -> str:
+    """Find the patient in a file's name, or else in the names of the folders around it."""
+    if match := re.search(r"(?:^|_)(sub-[^_]+)", stem, re.IGNORECASE):
+        return match[1]
+    if subjects := [f.name for f in folders[:-1] if f.name.lower().startswith("sub-")]:
+        return subjects[0]
+    own = []
+    for part in parts:
+        if not re.match(r"(ses|run|space|desc|rec|acq|label)-.", part.lower()):
+            kinds = (_DWI, _MAP, _MASK, _LESION)
+            words = part.split("-")
+            words = [w for w in words if not any(kind.fullmatch(w.lower()) for kind in kinds)]
+            own += ["-".join(words)] if words else []
+    named = (folder.name for folder in folders if not _NO_PATIENT.fullmatch(folder.name))
+    return "_".join(own) or next(named, folders[-1].name)
+
+
+def _choose(scans: list[_Named], masks: list[_Named], unused: dict[Path, str]) -> Case:
+    """Take one scan of a patient, and its mask."""
+
+    def of(scan: _Named) -> list[_Named]:
+        """The masks in the same place: of the session and the run, as far as they are told."""
+        return [
+            mask
+            for mask in masks
+            if mask.place.get("space") == scan.place.get("space")
+            and all(
+                mask.place.get(key, scan.place.get(key)) == scan.place.get(key, mask.place.get(key))
+                for key in ("ses", "run")
+            )
+        ]
+
+    def one(kind: str, files: list[_Named], *preferred) -> _Named:
+        files = sorted(files, key=lambda file: (not file.path.is_symlink(), file.path))
+        files = sorted({os.path.realpath(file.path): file for file in files}.values())
+        for is_better in preferred:
+            files = [file for file in files if is_better(file)] or files
+        if len(files) > 1:
+            listed = " and ".join(str(file.path) for file in files)
+            raise ValueError(
+                f"{files[0].subject}: expected one {kind} per patient, found {listed}; remove all "
+                "but one, name a folder that holds one, or write the patients down: Case(name, "
+                "dwi, lesion)"
+            )
+        return files[0]
+
+    scan = one(
+        "scan",
+        scans,
+        lambda scan: "space" not in scan.place,
+        lambda scan: any("trace" in word for word in scan.words),
+        of,
+    )
+    mask = one("lesion mask", mine, lambda mask: mask.is_lesion) if (mine := of(scan)) else None
+    kept = {os.path.realpath(file.path) for file in (scan, mask) if file}
+    for file in (*scans, *masks):
+        if os.path.realpath(file.path) not in kept:
+            if file.kind == "scan" or file in mine:
+                taken = scan if file.kind == "scan" else mask
+                unused[file.path] = f"{taken.path.name} is taken for {scan.subject}"
+            else:
+                unused[file.path] = f"of another session, run or space than {scan.path.name}"
+    return Case(scan.subject, scan.path, mask and mask.path)
+
+
+def _unreadable(files: list[Path], search: bool) -> dict[Path, str]:
+    """Tell how to convert what holds volumes in a format that is not read."""
+    found: dict[Path, str] = {}
+    dicom: set[Path] = set()
+    for path in files:
+        name = path.name.lower()
+        suffix = next((suffix for suffix in _CONVERSIONS if name.endswith(suffix)), None)
+        if suffix == ".img" and any(path.with_suffix(end) in found for end in (".hdr", ".HDR")):
+            continue  # the other half of it
+        if suffix:
+            stem = path.name[: -len(suffix)]
+            words = re.split(r"[_\s-]+", stem.lower())
+            kinds = (_DWI, _MASK, _LESION)
+            if search or any(kind.fullmatch(word) for kind in kinds for word in words):
+                command = _CONVERSIONS[suffix].format(path, path.with_name(stem))
+                found[path] = f"{suffix[1:]} is not read, this converts it: {command}"
+        elif path.parent not in dicom and (
+            name.endswith((".dcm", ".ima")) or (search and _is_dicom(path))
+        ):
+            dicom.add(path.parent)
+        elif not path.exists() and not path.suffix:
+            found[path] = "a link to nothing"
+    if dicom:
+        folder = Path(os.path.commonpath(dicom))
+        command = f"python -m tools.import_dicom {shlex.quote(str(folder))} OUT"
+        found[folder] = f"DICOM, this converts it: {command}"
+    return found
+
+
+def _is_dicom(path: Path) -> bool:
+    if path.name.lower().endswith(_SUFFIXES):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def _natural(name: str) -> tuple[list[str | int], str]:
@@ -348,12 +608,12 @@ def _read_oriented(path: str | Path, volume_index: int | None = None) -> sitk.Im
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: expected a volume, found no such file")
-    if not path.name.endswith(_SUFFIXES):
+    if not path.name.lower().endswith(_SUFFIXES):
         raise VolumeReadError(f"{path}: expected a .nii, .nii.gz or .mha file")
     try:
         # What overflows is counted with the other infinities.
         with np.errstate(over="ignore", invalid="ignore"):
-            voxels, geometry = (_read_mha if path.suffix == ".mha" else _read_nifti)(path)
+            voxels, geometry = (_read_mha if path.suffix.lower() == ".mha" else _read_nifti)(path)
             voxels = _as_float32(voxels)
     except _Fault as fault:
         raise VolumeReadError(f"{path}: {fault}") from fault
@@ -372,7 +632,7 @@ def _read_oriented(path: str | Path, volume_index: int | None = None) -> sitk.Im
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, Geometry]:
     content = path.read_bytes()
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         if content and not content.startswith(_GZIP):
             raise _Fault("expected gzip, as its name .nii.gz says, found a file that is not")
         content = gzip.decompress(content)  # to the checksum at its end
@@ -599,13 +859,18 @@ def _require_finite(image: sitk.Image, path: str | Path) -> None:
         )
 
 
-def _require_same_geometry(image: sitk.Image, mask: sitk.Image, case: Case) -> None:
+def _read_mask(path: Path, image: sitk.Image, scan: Path) -> sitk.Image:
+    """Read a mask of 0 and 1 that lies on the voxels of an image."""
+    mask = _read_oriented(path)
     expected, found = _geometry(image), _geometry(mask)
     if name := _difference(expected, found):
         raise GeometryMismatchError(
-            f"{case.lesion}: expected the {name} {getattr(expected, name)} (z, y, x in LPS) of "
-            f"{case.dwi}, found {getattr(found, name)}"
+            f"{path}: expected the {name} {getattr(expected, name)} (z, y, x in LPS) of {scan}, "
+            f"found {getattr(found, name)}"
         )
+    mask = _binarise(mask, path)
+    mask.CopyInformation(image)  # the header's rounding noise ends here
+    return mask
 
 
 def _binarise(mask: sitk.Image, path: Path) -> sitk.Image:
@@ -617,6 +882,85 @@ def _binarise(mask: sitk.Image, path: Path) -> sitk.Image:
         more = ", …" if len(found) > 5 else ""
         raise LabelError(f"{path}: expected labels 0 and 1, or 0 and 255, found {shown}{more}")
     return mask > 0.5
+
+
+def _checked_brain(brain: str | Path) -> str | Path:
+    words = ("auto", "stripped", "find")
+    if isinstance(brain, str) and brain in words:
+        return brain
+    # A word misspelt is no missing file.
+    if isinstance(brain, Path) or (isinstance(brain, str) and Path(brain).is_file()):
+        return Path(brain)
+    raise ValueError(f"brain must be one of {words} or the path of a mask, found {brain!r}")
+
+
+def _find_brain(image: sitk.Image, how: str, path: Path) -> sitk.Image | None:
+    """Find the brain in a head with its skull on; None stands for everything above zero."""
+    dwi, spacing = sitk.GetArrayViewFromImage(image), _geometry(image).spacing
+    low, high = dwi.min(), dwi.max()
+    if low == high or high <= 0:
+        raise VolumeReadError(
+            f"{path}: expected a brain above zero, found intensities from {low:g} to {high:g}"
+        )
+    voxel = math.prod(spacing) / 1000
+    is_crop = voxel * dwi.size < _BRAIN_ML[0]
+    # Filters leave a few voxels a little below zero; what was centred leaves its air far below.
+    far_below = np.mean(dwi < -0.05 * high)
+    if far_below > 0.01 and not is_crop:
+        raise VolumeReadError(
+            f"{path}: expected intensities from zero upwards, found {far_below:.0%} of the voxels "
+            f"far below (from {low:g} to {high:g}), as after z-scoring, which would leave a brain "
+            f"of {np.sum(dwi > 0) * voxel:.0f} ml above zero; give the scan as the scanner wrote "
+            "it, or the brain's mask (brain=PATH)"
+        )
+    if how == "stripped" or (how == "auto" and (is_crop or _is_stripped(dwi, spacing))):
+        return None
+    try:
+        found = sitk.GetImageFromArray(find_brain(dwi, spacing).astype(np.uint8))
+    except ValueError as error:
+        raise VolumeReadError(
+            f"{path}: {error}; where it has no skull, brain='stripped' takes all above zero"
+        ) from error
+    found.CopyInformation(image)
+    return found
+
+
+def _is_stripped(dwi: np.ndarray, spacing: Sequence[float]) -> bool:
+    """Tell whether the air is exactly zero and has brain beside it, not scalp and bone."""
+    above = dwi > 0
+    if above.mean() > 0.9 or above.sum() * math.prod(spacing) / 1000 > _BRAIN_ML[1]:
+        return False
+    step = max(1, round(2.0 / min(spacing[1:])))  # every 2 mm are enough
+    thinned = np.s_[:, ::step, ::step]
+    # Slice by slice, because the volume may be a slab that goes on above and below.
+    sampling = (1e6, step * spacing[1], step * spacing[2])
+    depth = distance_transform_edt(np.pad(above[thinned], ((0, 0), (1, 1), (1, 1))), sampling)
+    depth = depth[:, 1:-1, 1:-1]
+    rim, core = (dwi[thinned][where] for where in ((depth > 2) & (depth < 8), depth > 20))
+    return not (rim.size and core.size) or bool(np.median(rim) > 0.5 * np.median(core))
+
+
+def _doubts(image: sitk.Image, found: sitk.Image | None, lesion: sitk.Image | None) -> list[str]:
+    """Say what makes a brain unlikely to be one; of a small crop, nothing is known."""
+    dwi, spacing = sitk.GetArrayViewFromImage(image), _geometry(image).spacing
+    brain = dwi > 0 if found is None else sitk.GetArrayViewFromImage(found) > 0
+    (least, most), voxel = _BRAIN_ML, math.prod(spacing) / 1000
+    if brain.size * voxel < least:
+        return []
+    doubts, ml = [], brain.sum() * voxel
+    is_whole = (np.multiply(brain.shape, spacing) >= _HEAD_MM).all()
+    if ml > most or (ml < least and is_whole):
+        doubts.append(f"expected a brain of {least:g} to {most:g} ml in a head, found {ml:.0f} ml")
+    if all(brain.take(end, axis).any() for axis in range(3) for end in (0, -1)):
+        doubts.append(f"expected air around the brain, found all six sides in its {ml:.0f} ml")
+    if lesion and (share := np.mean(sitk.GetArrayViewFromImage(lesion)[brain] > 0)) > 0.5:
+        doubts.append(f"expected a lesion's mask, found one of {share:.0%} of the brain")
+    if (below := np.mean(dwi < 0)) > 0.01:
+        doubts.append(
+            f"expected intensities from zero upwards, found {below:.0%} of the voxels below, and a "
+            f"brain of {ml:.0f} ml"
+        )
+    return doubts
 
 
 def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
@@ -631,7 +975,9 @@ def _checked_spacing(spacing: Sequence[float]) -> tuple[float, ...]:
     return checked
 
 
-def _resample(image: sitk.Image, spacing: Sequence[float], interpolator: int) -> sitk.Image:
+def _resample(
+    image: sitk.Image, spacing: Sequence[float], interpolator: int, path: Path
+) -> sitk.Image:
     """Change the voxel size; the outer faces of the first voxels stay where they are."""
     old, new = np.array(image.GetSpacing()), np.array(spacing[::-1])
     extent = image.GetSize() * old
@@ -640,6 +986,13 @@ def _resample(image: sitk.Image, spacing: Sequence[float], interpolator: int) ->
         raise ValueError(
             f"spacing must leave a voxel of the scan's {extent[::-1].tolist()} mm (z, y, x), "
             f"found {tuple(spacing)}"
+        )
+    free = psutil.virtual_memory().available
+    if (needed := _BYTES_PER_VOXEL * math.prod(size)) > free:
+        raise ValueError(
+            f"{path}: expected a spacing at which the scan's {extent[::-1].tolist()} mm (z, y, x) "
+            f"fit into memory, found {tuple(spacing)} mm: {math.prod(size):.2g} voxels, which take "
+            f"{needed / 2**30:.3g} GiB of which {free / 2**30:.3g} are free"
         )
     origin = image.TransformContinuousIndexToPhysicalPoint(((new / old - 1) / 2).tolist())
     return sitk.Resample(

@@ -180,3 +180,24 @@ def test_maps_need_a_mask_to_be_judged_by(tmp_path, capsys):
     with pytest.raises(SystemExit):
         loaded("maps_on_scans").main([str(tmp_path)])
     assert "expected a lesion mask to judge by, found none in 1 cases" in capsys.readouterr().err
+
+
+def test_a_head_goes_from_its_file_to_its_map_in_six_seconds_and_memory_stays_flat():
+    rows = stored_rows("scan_to_map")
+    timed = [row["seconds"] for row in rows if "seconds" in row]
+    assert timed and all(row["from file to map"] <= 6 and row["brain"] <= 3 for row in timed)
+    few, *many = sorted((row["patients"], row["peak_mib"]) for row in rows if "patients" in row)
+    assert many and all(peak < 1.05 * few[1] for _, peak in many)
+
+
+def test_the_way_to_a_map_is_timed_in_its_parts(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    scan_to_map = loaded("scan_to_map")
+    monkeypatch.setenv("VAE_BOOK_DATA", str(tmp_path))
+    monkeypatch.setattr("helpers.data._BOOK_DATA", tmp_path)
+    (row,) = scan_to_map.measure(None, [], rounds=1)
+    assert row["scan"] == "sub-phantom"
+    taken = row["seconds"]
+    assert all(taken[part] > 0 for part in ("read", "brain", "midline", "map"))
+    assert taken["from file to map"] > max(taken["brain"], taken["map"])
+    assert str(taken["brain"]) in capsys.readouterr().out

@@ -32,7 +32,7 @@ from helpers.cohort import (
 from helpers.hemispheres import describe
 from helpers.parallel import map_cases
 from helpers.patches import PatchSet
-from helpers.phantom import write_cohort
+from helpers.phantom import simulate_case, write_cohort
 from helpers.scans import Case, VolumeReadError, find_cases, load_case
 
 
@@ -233,6 +233,16 @@ def test_air_around_a_brain_does_not_change_its_intensities(tmp_path, kept):
     in_air, alone = brain_patches(replace(scan, **padded)), brain_patches(scan)
     np.testing.assert_array_equal(in_air.patches, alone.patches)
     np.testing.assert_array_equal(alone.patches, load_patches([case]).patches)
+
+
+def test_a_skull_around_a_brain_is_in_no_patch_and_no_descriptor():
+    with_skull, alone = (simulate_case(0, skull=skull) for skull in (True, False))
+    cut, described = brain_patches(with_skull), describe(with_skull)
+    for name in ("patches", "locations", "lesion_fraction"):
+        np.testing.assert_array_equal(getattr(cut, name), getattr(brain_patches(alone), name))
+    for field in fields(described):
+        expected = getattr(describe(alone), field.name)
+        np.testing.assert_array_equal(getattr(described, field.name), expected)
 
 
 def test_lesion_in_patches_that_are_left_out_is_counted(tmp_path, kept):

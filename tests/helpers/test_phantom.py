@@ -266,6 +266,46 @@ def test_bad_n_cases(n_cases, tmp_path):
 # -- the files -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_same_brain_lies_in_its_head(seed):
+    stripped, head = phantom.simulate_case(seed), phantom.simulate_case(seed, skull=True)
+    for name in ("brain", "lesion"):
+        np.testing.assert_array_equal(getattr(head, name), getattr(stripped, name))
+    np.testing.assert_array_equal(head.dwi[head.brain], stripped.dwi[stripped.brain])
+    assert head.spacing == stripped.spacing
+    np.testing.assert_array_equal(head.dwi, np.rint(head.dwi))
+    assert head.dwi.dtype == np.float32 and head.dwi.min() >= 0
+
+
+def test_a_head_without_an_infarct_has_a_skull_too():
+    before, after = (phantom.simulate_case(0, infarct=infarct, skull=True) for infarct in (0, 1))
+    assert before.dwi[before.lesion].mean() < after.dwi[after.lesion].mean()
+    assert before.dwi[~before.brain].mean() > 0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_skull_is_dark_scalp_is_dim_and_air_is_rician_noise(seed):
+    scan = phantom.simulate_case(seed, skull=True)
+    above = slice(17, 25)  # of the face
+    depth = ndimage.distance_transform_edt(~scan.brain, phantom.SPACING)[above]
+    dwi = scan.dwi[above] / np.median(scan.dwi[scan.brain])
+    bone, scalp = (dwi[np.abs(depth - mm) < 0.5] for mm in (4, 10))
+    air = dwi[depth > 30]
+    assert np.median(air) <= np.median(bone) < 0.6 * np.median(scalp)
+    assert 0.1 < np.median(scalp) < 0.35
+    # A Rayleigh distribution: what is left of Rician noise where there is no signal.
+    assert air.mean() / air.std() == pytest.approx(np.sqrt(np.pi / (4 - np.pi)), rel=0.05)
+
+
+def test_eyes_are_brighter_than_the_face_about_them():
+    scan = phantom.simulate_case(0, skull=True)
+    dwi = scan.dwi / np.median(scan.dwi[scan.brain])
+    smooth = ndimage.gaussian_filter(np.where(scan.brain, 0, dwi)[4:12, :60], (0.5, 2, 2))
+    bright, _ = ndimage.label(smooth > 0.35)
+    sizes = np.sort(np.bincount(bright.ravel())[1:])[-2:] * np.prod(phantom.SPACING) / 1000
+    assert (sizes > 2).all()  # ml; an eye holds 7
+
+
 def test_written_cohort_is_what_find_cases_finds(root, cases):
     assert len(cases) == 28
     assert cases == find_cases(root)

@@ -5,6 +5,8 @@ import io
 import itertools
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -14,8 +16,9 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import label
+from scipy.ndimage import binary_fill_holes, gaussian_filter, label
 
+from helpers.phantom import SPACING, simulate_case
 from helpers.scans import (
     Case,
     GeometryMismatchError,
@@ -111,6 +114,13 @@ def touch(root, *names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+
+
+def quietly(function, *arguments):
+    """Call a function, whatever it warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*arguments)
 
 
 def pair(tmp_path, scan=None, mask=None, **mask_header):
@@ -259,6 +269,284 @@ class TestFindCases:
         (case,) = find_cases(tmp_path)
         with pytest.raises(FileNotFoundError, match="sub-1_dwi"):
             load_case(case)
+
+
+def found(root):
+    """What is found beneath a folder, as strings: {patient: (scan, mask)}."""
+
+    def name(path):
+        return path and path.relative_to(root).as_posix()
+
+    return {case.subject_id: (name(case.dwi), name(case.lesion)) for case in find_cases(root)}
+
+
+class TestLayouts:
+    @pytest.mark.parametrize(
+        ("scan", "mask"),
+        [
+            ("sub-1/dwi/sub-1_dwi.nii.gz", "derivatives/sub-1/sub-1_desc-lesion_mask.nii.gz"),
+            ("sub-1/ses-1/dwi/sub-1_ses-1_dwi.nii.gz", "d/sub-1_ses-1_lesion-msk.nii.gz"),
+            ("sub-1/ses-1/dwi/sub-1_ses-1_rec-TRACE_dwi.nii", "sub-1_ses-1_lesion_mask.nii"),
+            ("sub-1/dwi/sub-1_acq-b1000_run-2_dwi.mha", "sub-1_label-lesion_mask.mha"),
+            ("sub-1/dwi/sub-1_acq-ep2d_desc-trace_dwi.nii", "sub-1_lesion.nii"),
+            ("sub-1_TRACE.nii", "sub-1_infarct.nii"),
+            ("sub-1_b1000.nii", "sub-1_mask.nii"),
+            ("sub-1_b=800.nii", "sub-1_lesionMask.nii"),
+            ("sub-1/DWI.NII.GZ", "sub-1/LESION.NII.GZ"),
+            ("sub-1/anything_dwi.nii", "sub-1/anything_roi.nii"),
+            ("SUB-1_DWI.NII", "sub-1_msk.nii"),
+        ],
+    )
+    def test_names_of_one_patient(self, tmp_path, scan, mask):
+        touch(tmp_path, scan, mask)
+        ((subject, files),) = found(tmp_path).items()
+        assert (subject.lower(), files) == ("sub-1", (scan, mask))
+
+    def test_soop(self, tmp_path):
+        for number in (1, 2, 10):
+            masks = f"derivatives/lesion_masks/sub-{number}/dwi/sub-{number}_space-TRACE"
+            touch(
+                tmp_path,
+                f"sub-{number}/dwi/sub-{number}_rec-TRACE_dwi.nii.gz",
+                f"sub-{number}/dwi/sub-{number}_rec-ADC_dwi.nii.gz",
+                f"sub-{number}/anat/sub-{number}_FLAIR.nii.gz",
+                f"{masks}_desc-lesionAcute_mask.nii.gz",
+                f"{masks}_desc-lesionChronic_mask.nii.gz",
+            )
+        cases = found(tmp_path)
+        assert list(cases) == ["sub-1", "sub-2", "sub-10"]
+        for scan, mask in cases.values():
+            assert scan.endswith("rec-TRACE_dwi.nii.gz") and "lesionAcute" in mask
+
+    def test_an_old_lesion_is_not_the_acute_one(self, tmp_path):
+        touch(tmp_path, "sub-1_dwi.nii", "sub-1_desc-lesionChronic_mask.nii")
+        with pytest.warns(UserWarning, match=r"Chronic_mask\.nii \(not the mask of an acute"):
+            assert found(tmp_path) == {"sub-1": ("sub-1_dwi.nii", None)}
+
+    def test_isles_2024(self, tmp_path):
+        for number in ("0001", "0002"):
+            name = f"sub-stroke{number}"
+            touch(
+                tmp_path,
+                f"raw_data/{name}/ses-01/{name}_ses-01_ncct.nii.gz",
+                f"raw_data/{name}/ses-01/{name}_ses-01_cta.nii.gz",
+                f"raw_data/{name}/ses-02/{name}_ses-02_dwi.nii.gz",
+                f"raw_data/{name}/ses-02/{name}_ses-02_adc.nii.gz",
+                f"derivatives/{name}/ses-01/perfusion-maps/{name}_ses-01_space-ncct_tmax.nii.gz",
+                f"derivatives/{name}/ses-01/{name}_ses-01_lvo-msk.nii.gz",
+                f"derivatives/{name}/ses-01/{name}_ses-01_cow-msk.nii.gz",
+                f"derivatives/{name}/ses-02/{name}_ses-02_lesion-msk.nii.gz",
+            )
+        cases = found(tmp_path)
+        assert list(cases) == ["sub-stroke0001", "sub-stroke0002"]
+        for scan, mask in cases.values():
+            assert scan.endswith("ses-02_dwi.nii.gz") and mask.endswith("ses-02_lesion-msk.nii.gz")
+
+    def test_a_flat_folder_of_any_names(self, tmp_path):
+        touch(
+            tmp_path,
+            *("Patient7_DWI.nii.gz", "Patient7_ADC.nii.gz", "Patient7_lesion.nii.gz"),
+            *("P8_TRACE.nii", "P8_mask.nii", "anna b1000.nii", "anna msk.nii"),
+            *("stroke12-dwi.nii", "stroke12-T1.nii", "dwi_09.nii", "lesion_09.nii"),
+        )
+        assert found(tmp_path) == {
+            "Patient7": ("Patient7_DWI.nii.gz", "Patient7_lesion.nii.gz"),
+            "P8": ("P8_TRACE.nii", "P8_mask.nii"),
+            "anna": ("anna b1000.nii", "anna msk.nii"),
+            "stroke12": ("stroke12-dwi.nii", None),
+            "09": ("dwi_09.nii", "lesion_09.nii"),
+        }
+
+    def test_a_folder_for_each_patient_and_a_name_for_each_kind(self, tmp_path):
+        touch(tmp_path, "anna/DWI.nii", "anna/ADC.nii", "anna/mask.nii", "bert/dwi/b1000.nii")
+        touch(tmp_path, "bert/dwi/b0.nii", "bert/masks/lesion.nii", "carl/ses-1/trace.nii")
+        assert found(tmp_path) == {
+            "anna": ("anna/DWI.nii", "anna/mask.nii"),
+            "bert": ("bert/dwi/b1000.nii", "bert/masks/lesion.nii"),
+            "carl": ("carl/ses-1/trace.nii", None),
+        }
+
+    def test_what_is_found_in_capitals_is_read(self, tmp_path):
+        touch(tmp_path, "anna/DWI.NII.GZ")
+        write(tmp_path / "small.nii.gz", random_scan()).rename(tmp_path / "anna/DWI.NII.GZ")
+        (case,) = find_cases(tmp_path)
+        np.testing.assert_array_equal(load_case(case).dwi, random_scan())
+        write(tmp_path / "small.mha", random_scan()).rename(tmp_path / "anna/DWI.MHA")
+        np.testing.assert_array_equal(load_volume(tmp_path / "anna/DWI.MHA")[0], random_scan())
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("sub-2_rec-ADC_dwi", "sub-2_acq-b0_dwi", "sub-2_desc-FA_dwi", "sub-2_rec-MD_dwi"),
+            *("sub-2_rec-colFA_dwi", "sub-2_rec-expADC_dwi", "sub-2_desc-TENSOR_dwi"),
+            *("sub-2_dwi_ADC", "sub-2_dwi_FA", "sub-2_dwi_b0", "sub-2_dwi_S0", "sub-2_dwi_eADC"),
+            *("sub-2_dwi_exp", "sub-2_dwi_RD", "sub-2_dwi_AD", "sub-2_b1000_ADCmap"),
+            *(
+                "sub-2_TRACE_ADC",
+                "sub-2_dwi_b50",
+                "sub-2_dwi_FLAIR",
+                "sub-2_trace_T2",
+                "sub-2_sbref_dwi",
+            ),
+        ],
+    )
+    def test_a_map_is_never_taken_for_a_scan(self, tmp_path, name):
+        touch(tmp_path, f"{name}.nii.gz")
+        with pytest.raises(FileNotFoundError, match=rf"{name}\.nii\.gz \(a map that is no diff"):
+            find_cases(tmp_path)
+        touch(tmp_path, "sub-2_dwi.nii.gz")
+        assert found(tmp_path) == {"sub-2": ("sub-2_dwi.nii.gz", None)}
+
+    @pytest.mark.parametrize("name", ["sub-2_ADC", "sub-2_FA", "sub-2_b0", "sub-2_T1w", "bold"])
+    def test_another_image_is_listed_where_no_scan_is(self, tmp_path, name):
+        touch(tmp_path, f"{name}.nii.gz")
+        with pytest.raises(FileNotFoundError, match=rf"found 1 other volumes; .*{name}\.nii\.gz$"):
+            find_cases(tmp_path)
+
+    @pytest.mark.parametrize(
+        "name", ["desc-brain_mask", "brain_mask", "dwi_bet_mask", "desc-csf_mask", "skull-msk"]
+    )
+    def test_a_mask_of_something_else_is_no_lesion(self, tmp_path, name):
+        touch(tmp_path, "sub-1_dwi.nii", f"sub-1_{name}.nii")
+        with pytest.warns(UserWarning, match=rf"sub-1_{name}\.nii \(") as told:
+            assert found(tmp_path) == {"sub-1": ("sub-1_dwi.nii", None)}
+        assert len(told) == 1
+
+    def test_a_lesion_of_the_brainstem_is_a_lesion(self, tmp_path):
+        touch(tmp_path, "sub-1_dwi.nii", "sub-1_desc-brainstemLesion_mask.nii")
+        assert found(tmp_path)["sub-1"][1] == "sub-1_desc-brainstemLesion_mask.nii"
+
+    def test_of_two_sessions_the_one_with_a_mask_is_taken(self, tmp_path):
+        touch(tmp_path, *(f"sub-1/ses-{n}/dwi/sub-1_ses-{n}_dwi.nii" for n in (1, 2)))
+        with pytest.raises(ValueError, match=r"sub-1: .*ses-1_dwi.*ses-2_dwi.*Case\(name"):
+            find_cases(tmp_path)
+        touch(tmp_path, "derivatives/ses-2/sub-1_lesion.nii")
+        with pytest.warns(UserWarning, match=r"ses-1_dwi\.nii \(sub-1_ses-2_dwi\.nii is taken"):
+            scan, mask = found(tmp_path)["sub-1"]
+        assert scan.endswith("ses-2_dwi.nii") and mask == "derivatives/ses-2/sub-1_lesion.nii"
+
+    @pytest.mark.parametrize("key", ["ses", "run", "space"])
+    def test_a_mask_of_another_place_is_not_this_scans(self, tmp_path, key):
+        touch(tmp_path, f"sub-1_{key}-a_dwi.nii", f"sub-1_{key}-b_msk.nii")
+        with pytest.warns(UserWarning, match=rf"{key}-b_msk\.nii \(of another session, run or sp"):
+            assert found(tmp_path) == {"sub-1": (f"sub-1_{key}-a_dwi.nii", None)}
+
+    def test_the_trace_is_taken_before_the_directions_it_was_made_from(self, tmp_path):
+        touch(tmp_path, "sub-1_dwi.nii", "sub-1_rec-TRACE_dwi.nii", "sub-1_space-MNI_trace.nii")
+        with pytest.warns(UserWarning, match=r"sub-1_dwi\.nii \(sub-1_rec-TRACE_dwi\.nii is taken"):
+            assert found(tmp_path) == {"sub-1": ("sub-1_rec-TRACE_dwi.nii", None)}
+
+    @pytest.mark.parametrize("key", ["run", "acq", "ses", "dir"])
+    def test_two_of_a_kind_are_refused_with_both_names(self, tmp_path, key):
+        touch(tmp_path, f"sub-1_{key}-1_dwi.nii", f"sub-1_{key}-2_dwi.nii")
+        with pytest.raises(ValueError, match=rf"one scan per patient.*{key}-1_dwi.*{key}-2_dwi"):
+            find_cases(tmp_path)
+
+
+class TestFoldersOfAClinic:
+    def test_links_are_followed_and_circles_survived(self, tmp_path):
+        disk, root = tmp_path / "disk", tmp_path / "study"
+        touch(disk, "x1/dwi.nii", "x2/sub-2_dwi.nii", "masks/sub-2_msk.nii", "x3.nii")
+        touch(root, "sub-4/sub-4_dwi.nii")
+        for name, target in {
+            "anna": disk / "x1",
+            "sub-2": disk / "x2",
+            "derivatives": disk / "masks",
+            "sub-3_dwi.nii": disk / "x3.nii",
+            "sub-4/up": root,
+            "sub-4/itself": root / "sub-4/itself",
+            "again": root / "sub-4",
+            "sub-4/copy_of_sub-4_dwi.nii": root / "sub-4/sub-4_dwi.nii",
+        }.items():
+            (root / name).symlink_to(target)
+        with pytest.warns(UserWarning, match=r"sub-4/itself \(a link to nothing\)$"):
+            assert found(root) == {
+                "anna": ("anna/dwi.nii", None),
+                "sub-2": ("sub-2/sub-2_dwi.nii", "derivatives/sub-2_msk.nii"),
+                "sub-3": ("sub-3_dwi.nii", None),
+                "sub-4": ("sub-4/sub-4_dwi.nii", None),
+            }
+
+    def test_the_folder_itself_may_be_a_link(self, tmp_path):
+        touch(tmp_path, "disk/sub-1_dwi.nii")
+        (tmp_path / "link").symlink_to(tmp_path / "disk")
+        assert found(tmp_path / "link") == {"sub-1": ("sub-1_dwi.nii", None)}
+
+    def test_a_link_to_a_patient_who_is_away_is_told(self, tmp_path):
+        touch(tmp_path, "sub-1/sub-1_dwi.nii")
+        (tmp_path / "sub-2").symlink_to(tmp_path / "unplugged" / "sub-2")
+        with pytest.warns(UserWarning, match=r"sub-2 \(a link to nothing\)"):
+            assert list(found(tmp_path)) == ["sub-1"]
+
+    @pytest.mark.parametrize("closed", ["sub-2", "sub-2/dwi", "derivatives", "."])
+    def test_a_folder_that_cannot_be_listed_is_an_error(self, tmp_path, monkeypatch, closed):
+        touch(tmp_path, "sub-1_dwi.nii", "sub-2/dwi/sub-2_dwi.nii", "derivatives/sub-1_msk.nii")
+        scandir = os.scandir
+
+        def refuse(folder):
+            if Path(folder) == tmp_path / closed:
+                raise PermissionError(13, "Permission denied", str(folder))
+            return scandir(folder)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        name = (tmp_path / closed).name
+        with pytest.raises(PermissionError, match=rf"{name}: expected a folder that can be listed"):
+            find_cases(tmp_path)
+
+    def test_what_a_disk_keeps_for_itself_need_not_be_listed(self, tmp_path, monkeypatch):
+        touch(tmp_path, "sub-1_dwi.nii", "lost+found/x", ".Trash/x")
+        scandir = os.scandir
+
+        def refuse(folder):
+            assert Path(folder) == tmp_path
+            return scandir(folder)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        assert len(find_cases(tmp_path)) == 1
+
+    @pytest.mark.parametrize(
+        ("names", "command"),
+        [
+            (["sub-1_dwi.nrrd"], r"SimpleITK.*sub-1_dwi\.nrrd.*sub-1_dwi\.nii\.gz"),
+            (["sub-1_dwi.mhd", "sub-1_dwi.raw"], r"SimpleITK.*sub-1_dwi\.mhd"),
+            (["sub-1_dwi.hdr", "sub-1_dwi.img"], r"nibabel.*sub-1_dwi\.hdr"),
+            (["sub-1_dwi.HDR", "sub-1_dwi.IMG"], r"nibabel.*sub-1_dwi\.HDR"),
+            (["sub-1_dwi.mgz"], r"mri_convert .*sub-1_dwi\.mgz"),
+            (["sub-1_dwi.mif"], r"mrconvert .*sub-1_dwi\.mif"),
+            (["scan/1.dcm", "scan/2.dcm"], r"python -m tools\.import_dicom .*/scan OUT"),
+            (["a/1.IMA", "b/c/2.IMA"], r"python -m tools\.import_dicom \S+ OUT"),
+        ],
+    )
+    def test_what_is_not_read_is_told_once_with_the_command_that_converts_it(
+        self, tmp_path, names, command
+    ):
+        touch(tmp_path, *names)
+        with pytest.raises(FileNotFoundError, match=command) as refused:
+            find_cases(tmp_path)
+        assert str(refused.value).count("this converts it") == 1
+        touch(tmp_path, "sub-2_dwi.nii")
+        with pytest.warns(UserWarning, match=command) as told:
+            assert list(found(tmp_path)) == ["sub-2"]
+        assert len(told) == 1
+
+    def test_dicom_is_known_by_its_content_too(self, tmp_path):
+        (tmp_path / "my scans").mkdir()
+        (tmp_path / "my scans" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(10))
+        with pytest.raises(FileNotFoundError, match=r"tools\.import_dicom '.*/my scans' OUT"):
+            find_cases(tmp_path)
+
+    @pytest.mark.parametrize("suffix", ["nrrd", "mhd", "hdr"])
+    def test_the_command_gives_a_scan_that_is_read(self, tmp_path, suffix):
+        path = tmp_path / f"sub-1_dwi.{suffix}"
+        image = sitk.GetImageFromArray(random_scan())
+        image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+        sitk.WriteImage(image, str(path.with_suffix(".img" if suffix == "hdr" else f".{suffix}")))
+        with pytest.raises(FileNotFoundError) as refused:
+            find_cases(tmp_path)
+        command = str(refused.value).rpartition("this converts it: ")[2].removesuffix(")")
+        subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+        (case,) = [case for case in quietly(find_cases, tmp_path) if case.dwi.suffix == ".gz"]
+        assert sorted(load_case(case).dwi.ravel()) == sorted(random_scan().ravel())
 
 
 class TestLoadVolume:
@@ -682,6 +970,168 @@ class TestLoadCase:
         assert not brain[..., :2].any() and brain[..., 2:].all()
 
 
+@pytest.fixture(scope="module")
+def head():
+    """A synthetic head with its skull on."""
+    return simulate_case(3, skull=True)
+
+
+@pytest.fixture(scope="module")
+def stripped(head):
+    return np.where(head.brain, head.dwi, 0)
+
+
+def on_disk(folder, volume, spacing=SPACING):
+    return Case(
+        "sub-1", write(folder / "sub-1_dwi.nii", volume.astype(np.float32), spacing=spacing)
+    )
+
+
+def dice(found, true):
+    return 2 * np.sum(found & true) / (np.sum(found) + np.sum(true))
+
+
+def centred(volume, inside):
+    return (volume - volume[inside].mean()) / volume[inside].std()
+
+
+class TestBrain:
+    @pytest.mark.parametrize("spacing", [None, (5, 2, 2), (4, 1, 1)])
+    def test_of_a_stripped_scan_it_is_all_above_zero(self, tmp_path, stripped, spacing):
+        case = on_disk(tmp_path, stripped)
+        auto = load_case(case, spacing=spacing)
+        np.testing.assert_array_equal(auto.brain, binary_fill_holes(auto.dwi > 0))
+        same = load_case(case, spacing=spacing, brain="stripped")
+        np.testing.assert_array_equal(auto.brain, same.brain)
+
+    def test_of_a_head_with_its_skull_on_it_is_found(self, tmp_path, head):
+        case = on_disk(tmp_path, head.dwi)
+        auto, found = load_case(case), load_case(case, brain="find")
+        np.testing.assert_array_equal(auto.brain, found.brain)
+        np.testing.assert_array_equal(auto.dwi, head.dwi)  # the skull stays to be seen
+        assert dice(auto.brain, head.brain) >= 0.97
+        with pytest.warns(
+            UserWarning, match=r"sub-1_dwi.*brain of 600 to 2200 ml.*found 89\d\d ml"
+        ):
+            load_case(case, brain="stripped")
+
+    def test_whatever_the_air_of_a_head_is(self, tmp_path, head):
+        """Scanners leave noise there, or cut it off, or a padding lies around it."""
+        level = np.median(head.dwi[head.brain])
+        smooth = gaussian_filter(head.dwi, (0, 2, 2))
+        airs = {
+            "cut off at a level": np.where(head.dwi > 0.05 * level, head.dwi, 0),
+            "cut off around the head": np.where(smooth > 0.12 * level, head.dwi, 0),
+            "noise on a level": head.dwi + 10,
+            "defaced": np.where(np.arange(230)[:, np.newaxis] < 30, 0, head.dwi),
+            "padded": np.where(np.abs(np.arange(230) - 115) > 95, 0, head.dwi),
+        }
+        for name, volume in airs.items():
+            brain = load_case(on_disk(tmp_path, volume)).brain
+            assert dice(brain, head.brain) >= 0.965, name
+
+    def test_noise_around_a_stripped_brain_is_not_taken_for_brain(self, tmp_path, stripped, head):
+        noise = np.random.default_rng(0).rayleigh(5, stripped.shape)
+        for noisy in (stripped + noise, np.where(head.brain, stripped, np.rint(noise / 5))):
+            assert dice(load_case(on_disk(tmp_path, noisy)).brain, head.brain) >= 0.965
+
+    def test_a_resampled_head_keeps_its_brain(self, tmp_path, head):
+        case = on_disk(tmp_path, head.dwi)
+        fine, coarse = load_case(case), load_case(case, spacing=(5, 2, 2))
+        assert coarse.brain.shape == coarse.dwi.shape
+        volumes = [scan.brain.sum() * np.prod(scan.spacing) for scan in (fine, coarse)]
+        assert volumes[1] == pytest.approx(volumes[0], rel=0.01)
+
+    @pytest.mark.parametrize("as_type", [str, Path])
+    def test_another_programs_mask_is_the_brain(self, tmp_path, head, as_type):
+        case = on_disk(tmp_path, head.dwi)
+        path = write(tmp_path / "mask.nii.gz", head.brain.astype(np.uint8), spacing=SPACING)
+        np.testing.assert_array_equal(load_case(case, brain=as_type(path)).brain, head.brain)
+        assert load_case(case, spacing=(5, 2, 2), brain=path).brain.shape == (34, 115, 115)
+
+    def test_another_programs_mask_must_be_one_of_this_scan(self, tmp_path, head):
+        case = on_disk(tmp_path, head.dwi)
+        mask = head.brain.astype(np.uint8)
+        elsewhere = write(tmp_path / "elsewhere.nii", mask, spacing=(5, 1, 1.1))
+        with pytest.raises(GeometryMismatchError, match=r"elsewhere\.nii.*spacing.*sub-1_dwi"):
+            load_case(case, brain=elsewhere)
+        labels = write(tmp_path / "labels.nii", 3 * mask, spacing=SPACING)
+        with pytest.raises(LabelError, match=r"labels\.nii.*found 0, 3"):
+            load_case(case, brain=labels)
+        empty = write(tmp_path / "empty.nii", 0 * mask, spacing=SPACING)
+        with pytest.raises(LabelError, match=r"empty\.nii: expected the brain of .*empty mask"):
+            load_case(case, brain=empty)
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            load_case(case, brain=tmp_path / "nowhere.nii")
+
+    @pytest.mark.parametrize("brain", ["strip", "", None, True, 3])
+    def test_a_misspelt_word_is_told(self, tmp_path, brain):
+        with pytest.raises(
+            ValueError, match=r"brain must be one of \('auto', 'stripped', 'find'\)"
+        ):
+            load_case(pair(tmp_path), brain=brain)
+
+    def test_a_scan_centred_about_zero_is_refused_with_the_volume_above(
+        self, tmp_path, head, stripped
+    ):
+        """Nothing in it says what is air: the brain above its own mean is half a brain."""
+        everywhere = np.ones(head.dwi.shape, bool)
+        volumes = {
+            "z-scores in the brain": np.where(head.brain, centred(stripped, head.brain), 0),
+            "z-scores everywhere": centred(stripped, everywhere),
+            "z-scores with the skull": centred(head.dwi, everywhere),
+            "[-1, 1]": 2 * stripped / stripped.max() - 1,
+            "[-1, 1] with the skull": 2 * head.dwi / head.dwi.max() - 1,
+            "less a constant": head.dwi - 100,
+        }
+        for name, volume in volumes.items():
+            case = on_disk(tmp_path, volume)
+            for how in ("auto", "find", "stripped"):
+                with pytest.raises(VolumeReadError, match=r"sub-1_dwi.*z-scor.* \d+ ml"):
+                    load_case(case, brain=how)
+                    pytest.fail(name)
+
+    def test_a_centred_scan_with_a_mask_is_loaded_with_a_word(self, tmp_path, head):
+        case = on_disk(tmp_path, centred(head.dwi, head.brain))
+        mask = write(tmp_path / "mask.nii", head.brain.astype(np.uint8), spacing=SPACING)
+        with pytest.warns(UserWarning, match=r"sub-1_dwi.*voxels below, and a brain of 2150 ml"):
+            assert load_case(case, brain=mask).brain.sum() == head.brain.sum()
+
+    def test_a_few_voxels_below_zero_are_what_filters_leave(self, tmp_path, stripped):
+        ringing = stripped.copy()
+        ringing[0, :30, :40] = -5
+        assert load_case(on_disk(tmp_path, ringing)).brain.sum() == (stripped > 0).sum()
+
+    @pytest.mark.parametrize(("scale", "ml"), [(0.6, r"46\d ml"), (1.1, r"28\d\d ml")])
+    def test_no_brain_is_as_small_or_as_large(self, tmp_path, stripped, scale, ml):
+        """A child's or a whale's, or a slip of the spacing."""
+        case = on_disk(tmp_path, stripped, np.multiply(SPACING, scale))
+        with pytest.warns(UserWarning, match=f"sub-1_dwi.*600 to 2200 ml.*found {ml}"):
+            load_case(case, brain="stripped")
+
+    def test_a_part_of_a_head_may_hold_little_of_it(self, tmp_path, stripped):
+        load_case(on_disk(tmp_path, stripped[14:18]))
+
+    def test_the_mask_of_a_brain_is_no_lesions(self, tmp_path, head, stripped):
+        case = on_disk(tmp_path, stripped)
+        half = np.where(np.arange(34)[:, np.newaxis, np.newaxis] < 14, head.brain, False)
+        for mask, is_doubted in ((head.brain, True), (half, False)):
+            path = write(tmp_path / "sub-1_mask.nii", mask.astype(np.uint8), spacing=SPACING)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
+                load_case(Case("sub-1", case.dwi, path))
+            assert ["found one of 100% of the brain" in str(word.message) for word in told] == (
+                [True] * is_doubted
+            )
+
+    def test_a_brain_without_air_about_it_is_doubted(self, tmp_path, stripped):
+        crop = stripped[8:24, 60:170, 70:160]
+        with pytest.warns(UserWarning, match=r"air around the brain, found all six sides"):
+            load_case(on_disk(tmp_path, crop), brain="stripped")
+        with pytest.raises(VolumeReadError, match=r"sub-1_dwi.*darker.*brain='stripped' takes"):
+            load_case(on_disk(tmp_path, crop))
+
+
 class TestGeometry:
     @pytest.mark.parametrize(
         ("what", "header"),
@@ -1028,6 +1478,12 @@ class TestResampling:
         match = r"leave a voxel of the scan's \[3.0, 4.0, 6.0\] mm \(z, y, x\), found \(7.0, 1"
         with pytest.raises(ValueError, match=match):
             load_case(case, spacing=(7, 1, 1))
+
+    @pytest.mark.parametrize("spacing", [(0.001, 0.001, 0.001), (5, 1e-6, 1e-6), (1e-12, 1, 1)])
+    def test_more_voxels_than_memory_holds_are_refused(self, tmp_path, spacing):
+        match = r"sub-1_dwi.*\[3.0, 4.0, 5.0\] mm \(z, y, x\) fit into memory, found .* mm: .* GiB"
+        with pytest.raises(ValueError, match=match):
+            load_case(pair(tmp_path), spacing=spacing)
 
     def test_a_lesion_keeps_its_volume_and_stays_a_mask_on_its_scan(self, tmp_path):
         scan = np.zeros((12, 20, 20), np.float32)
