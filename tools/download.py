@@ -249,6 +249,10 @@ def download_soop(patients: int = 100, *, adc: bool = False) -> Path:
 
     Examples
     --------
+    >>> download_soop(1452)
+    Traceback (most recent call last):
+    ...
+    ValueError: patients: expected 1 to 1,451, found 1,452
     >>> from helpers.scans import find_cases
     >>> len(find_cases(download_soop(200)))  # doctest: +SKIP
     200

@@ -157,6 +157,10 @@ def import_dicom(
 
     Examples
     --------
+    >>> import_dicom("no-such-folder", "data/clinic")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: no-such-folder: expected a folder of DICOM files, found no folder
     >>> from helpers.scans import find_cases
     >>> import_dicom("from_the_scanner", "data/clinic")  # doctest: +SKIP
     >>> [case.subject_id for case in find_cases("data/clinic")]  # doctest: +SKIP

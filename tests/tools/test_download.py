@@ -14,6 +14,7 @@ import threading
 import time
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -21,6 +22,7 @@ import pandas as pd
 import PIL.Image
 import pooch
 import pytest
+import yaml
 
 from helpers import data
 from helpers.data import find_data
@@ -35,6 +37,7 @@ SCAN = "ISLES-2022/sub-1/ses-0001/dwi/sub-1_ses-0001_dwi.nii.gz"
 # Looked up here: each test has a data folder of its own.
 REAL, REAL_SOOP, REAL_SLICES = map(find_data, ("isles2022", "soop/sub-3", "soop_flair/raw"))
 REAL_SOOP, REAL_SLICES = (path and path.parent for path in (REAL_SOOP, REAL_SLICES))
+BOOK = Path(__file__).parents[2]
 LIST = FILE_SETS["soop-slices"].files
 
 
@@ -701,6 +704,27 @@ class TestTheLists:
     def test_licence_and_citation_are_named(self):
         for file_set in FILE_SETS.values():
             assert file_set.licence == "CC0" and "Absher et al. (2024)" in file_set.citation
+
+
+class TestTheBook:
+    def test_the_published_one_fetches_the_slices_before_it_is_built(self):
+        workflow = yaml.safe_load((BOOK / ".github/workflows/book.yml").read_text("utf-8"))
+        steps = [step.get("run", "") for step in workflow["jobs"]["build"]["steps"]]
+        fetch, build = (
+            next(i for i, run in enumerate(steps) if command in run)
+            for command in ('python" -m tools.download soop-slices', ".ci/run")
+        )
+        assert fetch < build
+
+    @pytest.mark.parametrize("page", ["README.md", "chapters/setup.md"])
+    def test_readme_and_set_up_page_name_the_one_command(self, page):
+        text = (BOOK / page).read_text(encoding="utf-8")
+        assert "\n```bash\npython -m tools.download soop-slices\n```\n" in text
+
+    def test_every_data_set_is_in_the_table(self):
+        table = (BOOK / "data" / "README.md").read_text(encoding="utf-8")
+        for name, one in {**DATA_SETS, **FILE_SETS}.items():
+            assert f"python -m tools.download {name}`" in table and f"| `{one.place}" in table
 
 
 class TestManyFiles:
