@@ -26,6 +26,7 @@ import dcm2niix
 import nibabel as nib
 import numpy as np
 import pydicom
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import MediaStorageDirectoryStorage
 from scipy.stats import gmean
 from tqdm import tqdm
@@ -38,7 +39,7 @@ _TAGS = (
     "PatientID PatientName StudyInstanceUID SeriesInstanceUID SOPInstanceUID SOPClassUID Modality "
     "SeriesNumber SeriesDescription ImageType AcquisitionNumber InstanceNumber "
     "ImagePositionPatient ImageOrientationPatient NumberOfFrames DiffusionBValue "
-    "ImagesInAcquisition"
+    "DiffusionDirectionality ImagesInAcquisition"
 ).split()
 # Words of an image's type or of a series' name, in small letters and between signs.
 _MAP = re.compile(r"[de]?adc(map)?|(col|color)?fa(map)?|md|rd|exp|exponential|coefficient|tensor")
@@ -190,7 +191,9 @@ def import_dicom(
     out.mkdir(parents=True, exist_ok=True)
     written = [_write(volume, out, name) for volume in taken]
     for path, volume in zip(written, taken, strict=True):
-        print(f"{path}: {volume.series}: {volume.why}")
+        n_slices, step = volume.image.shape[2], volume.image.header.get_zooms()[2]
+        extent = f"{n_slices} slices over {n_slices * step:.0f} mm"
+        print(f"{path}: {volume.series}: {volume.why}; {extent}")
         for other in patients[volume.series.patient]:
             if other is not volume:
                 print(
@@ -276,7 +279,10 @@ def _take_volume(series: _Series) -> _Volume:
         raise _Unusable(f"it is no MRI but {modality}")
     if maps := [word for word in series.types if _MAP.fullmatch(word)]:
         raise _Unusable(f"it is a map ({maps[0].upper()}), not a scan")
-    volumes = [volume for files in _split(series) for volume in _convert(files)]
+    with tempfile.TemporaryDirectory() as temporary:
+        volumes = [
+            volume for files in _split(series, Path(temporary)) for volume in _convert(files)
+        ]
     b_values = np.array([volume.b_value for volume in volumes])
     if (b_values > 0).any():
         b_values[np.isnan(b_values)] = 0  # where only weighted volumes have one
@@ -336,15 +342,81 @@ def _advantage(one: _Volume, other: _Volume) -> str:
     return next((reason for mine, its, reason in pairs if mine > its), "it came first")
 
 
-def _split(series: _Series) -> list[_Files]:
+def _split(series: _Series, folder: Path) -> list[_Files]:
     """Share the images of a series out among its volumes, or say what is missing of it.
 
     dcm2niix would do so, too. But where images are missing, or come slice by slice, it makes
-    volumes of what there is, mixed, and only sometimes says so.
+    volumes of what there is, mixed, and only sometimes says so. A file with several frames is taken
+    apart into the folder, a file a volume: there it mistakes b-values.
     """
-    headers = list(series.headers.values())
+    paths, headers = list(series.headers), list(series.headers.values())
     if any(int(header.get("NumberOfFrames") or 1) > 1 for header in headers):
-        return [series.headers]  # all images are in one file, and dcm2niix counts them
+        return [files for path in paths for files in _split_frames(path, folder)]
+    return [
+        {paths[i]: headers[i] for i in volume}
+        for volume in _share(headers, series.numbers, "original" in series.types)
+    ]
+
+
+def _split_frames(path: Path, folder: Path) -> list[_Files]:
+    """Write each volume of a file with several frames into a file of its own."""
+    try:
+        whole = pydicom.dcmread(path)
+        n_frames = int(whole.get("NumberOfFrames") or 1)
+        if n_frames == 1 or "PerFrameFunctionalGroupsSequence" not in whole:
+            return [{path: _read_header(path)}]
+        if "PixelData" not in whole:
+            raise ValueError("it has no pixels")
+        if whole.file_meta.TransferSyntaxUID.is_encapsulated:
+            pixels = list(generate_frames(whole.PixelData, number_of_frames=n_frames))
+        else:
+            n_bytes = whole.Rows * whole.Columns * whole.BitsAllocated // 8
+            pixels = [whole.PixelData[i * n_bytes :][:n_bytes] for i in range(n_frames)]
+            if len(pixels[-1]) < n_bytes:
+                raise ValueError(f"its pixels end after {len(whole.PixelData):,} bytes")
+        groups = list(whole.PerFrameFunctionalGroupsSequence)
+        frames = [_frame_header(whole, group, number) for number, group in enumerate(groups)]
+    except Exception as error:  # whatever damage does to a parser
+        reason = str(error) or repr(error)
+        raise _Unusable(f"{path} is cut short or damaged: {reason}") from error
+    frames = [f for f in frames if not any(map(_MAP.fullmatch, _words(f, "ImageType")))]
+    volumes = []
+    for volume in _share(frames, set(), False):
+        numbers = [int(frames[i].InstanceNumber) for i in volume]
+        part = pydicom.Dataset(whole)
+        part.file_meta = whole.file_meta
+        part.NumberOfFrames = len(numbers)
+        part.PerFrameFunctionalGroupsSequence = [groups[i] for i in numbers]
+        part.PixelData = b"".join(pixels[i] for i in numbers)
+        if part.file_meta.TransferSyntaxUID.is_encapsulated:
+            part.PixelData = encapsulate([pixels[i] for i in numbers])
+            part["PixelData"].is_undefined_length = True
+        file = folder / str(len(os.listdir(folder)))
+        part.save_as(file, enforce_file_format=True)
+        volumes.append({file: frames[volume[0]]})
+    return volumes
+
+
+def _frame_header(whole: pydicom.Dataset, own: pydicom.Dataset, number: int) -> pydicom.Dataset:
+    """Gather what a frame's header says, as that of a file with one image would."""
+    header = pydicom.Dataset()
+    header.InstanceNumber = number
+    shared = whole.SharedFunctionalGroupsSequence[0]
+    for sequence, tag, name in (
+        ("PlanePositionSequence", "ImagePositionPatient", "ImagePositionPatient"),
+        ("PlaneOrientationSequence", "ImageOrientationPatient", "ImageOrientationPatient"),
+        ("MRDiffusionSequence", "DiffusionBValue", "DiffusionBValue"),
+        ("MRDiffusionSequence", "DiffusionDirectionality", "DiffusionDirectionality"),
+        ("MRImageFrameTypeSequence", "FrameType", "ImageType"),
+    ):
+        if group := own.get(sequence) or shared.get(sequence):
+            if (value := group[0].get(tag)) is not None:
+                setattr(header, name, value)
+    return header
+
+
+def _share(headers: list[pydicom.Dataset], numbers: set[int], is_original: bool) -> list[list[int]]:
+    """Share images out among volumes: of each slice one."""
     try:
         orientations = np.array([h.ImageOrientationPatient for h in headers], float)
         places = np.array([h.ImagePositionPatient for h in headers], float)
@@ -367,7 +439,7 @@ def _split(series: _Series) -> list[_Files]:
             f"slices are missing: they are {np.median(steps):g} mm apart, and {steps.max():g} mm "
             "in one place"
         )
-    numbers = np.array(sorted(series.numbers))
+    numbers = np.array(sorted(numbers))
     gaps = np.diff(numbers)
     if len(gaps) and gaps.max() > gaps.min():
         after = numbers[np.argmax(gaps)]
@@ -376,19 +448,18 @@ def _split(series: _Series) -> list[_Files]:
             f"{after + 1} to {after + gaps.max() - 1}"
         )
     wanted = int(headers[0].get("ImagesInAcquisition") or 0)
-    if len(headers) < wanted and "original" in series.types:
+    if len(headers) < wanted and is_original:
         raise _Unusable(f"images are missing: expected {wanted}, found {len(headers)}")
 
     if len(heights) == 1:
-        return [series.headers]  # mosaics: each image is a volume
+        return [list(range(len(headers)))]  # mosaics: each image is a volume
     order = ("DiffusionBValue", "AcquisitionNumber", "InstanceNumber")
     slices = [[] for _ in heights]
     for i in sorted(range(len(headers)), key=lambda i: [headers[i].get(k) or 0 for k in order]):
         slices[slice_of[i]].append(i)
-    paths = list(series.headers)
-    volumes = [{paths[i]: headers[i] for i in volume} for volume in zip(*slices, strict=True)]
+    volumes = [list(volume) for volume in zip(*slices, strict=True)]
     for volume in volumes:
-        if len(b := {header.get("DiffusionBValue") for header in volume.values()}) > 1:
+        if len(b := {headers[i].get("DiffusionBValue") for i in volume}) > 1:
             found = ", ".join(sorted(map(str, b)))
             raise _Unusable(f"images are missing: expected one b-value in a volume, found {found}")
     return volumes
@@ -439,8 +510,11 @@ def _convert(files: _Files) -> list[_Converted]:
     if b_values.shape != (n_volumes,) or directions.shape != (3, n_volumes):
         raise _Unusable(f"it has {n_volumes} volumes and {len(b_values)} b-values")
     in_header = {header.get("DiffusionBValue") for header in files.values()} - {None}
-    if len(in_header) == 1 and not (b_values > 0).any():
-        b_values[:], directions[:] = float(in_header.pop()), np.nan
+    if len(in_header) == 1:
+        directions[:, ~(b_values > 0)] = np.nan  # a direction was not looked for
+        b_values[:] = float(in_header.pop())
+    if {header.get("DiffusionDirectionality") for header in files.values()} == {"ISOTROPIC"}:
+        directions[:] = 0
     kept = ("MagneticFieldStrength", "EchoTime", "RepetitionTime", "SliceThickness")
     facts = {key: facts[key] for key in kept if key in facts}
     return [

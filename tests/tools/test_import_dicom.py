@@ -11,7 +11,13 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless, generate_uid
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    RLELossless,
+    generate_uid,
+)
 
 from helpers.scans import find_cases, load_case
 from tools.import_dicom import import_dicom, main
@@ -104,6 +110,65 @@ def write_series(
         ds.save_as(path, enforce_file_format=True)
         paths.append(path)
     return paths
+
+
+def item(**values):
+    ds = Dataset()
+    for name, value in values.items():
+        setattr(ds, name, value)
+    return ds
+
+
+def write_frames(path, volumes, *, vendor="SIEMENS", by_slice=False, number=5):
+    """Write volumes, each with its b-value, directionality and type, as frames of one file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = EnhancedMRImageStorage
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
+    ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = "1.2.3", "1.2.5", "1.2.4"
+    ds.Modality, ds.Manufacturer, ds.SeriesDescription = "MR", vendor, "DWI"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]
+    ds.SeriesNumber, ds.InstanceNumber, ds.AcquisitionNumber = number, 1, 1
+    ds.Rows, ds.Columns = SHAPE[1:]
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
+    ds.SharedFunctionalGroupsSequence = [
+        item(
+            PlaneOrientationSequence=[item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
+            PixelMeasuresSequence=[
+                item(
+                    SliceThickness=SPACING[0],
+                    SpacingBetweenSlices=SPACING[0],
+                    PixelSpacing=list(SPACING[1:]),
+                )
+            ],
+            MRTimingAndRelatedParametersSequence=[item(RepetitionTime=5000.0)],
+            MREchoSequence=[item(EffectiveEchoTime=80.0)],
+        )
+    ]
+    images = [(v, k) for v in range(len(volumes)) for k in range(SHAPE[0])]
+    if by_slice:
+        images.sort(key=lambda image: image[::-1])
+    groups, pixels = [], b""
+    for v, k in images:
+        array, b_value, directionality, kind = (*volumes[v], "NONE")[:4]
+        diffusion = item(DiffusionBValue=float(b_value), DiffusionDirectionality=directionality)
+        groups.append(
+            item(
+                FrameContentSequence=[item(StackID="1", InStackPositionNumber=k + 1)],
+                PlanePositionSequence=[item(ImagePositionPatient=[-18, -32, k * SPACING[0]])],
+                MRDiffusionSequence=[diffusion],
+                MRImageFrameTypeSequence=[item(FrameType=["ORIGINAL", "PRIMARY", kind, "NONE"])],
+            )
+        )
+        pixels += array[k].astype("<u2").tobytes()
+    ds.PerFrameFunctionalGroupsSequence, ds.NumberOfFrames = groups, len(images)
+    ds.PixelData = pixels
+    for tag, value in PATIENT.items():
+        setattr(ds, tag, value)
+    ds.save_as(path, enforce_file_format=True)
 
 
 def import_one(folder, out):
@@ -218,6 +283,58 @@ class TestWhichVolume:
         scan = import_one(scanner, tmp_path / "out")
         assert scan.spacing == pytest.approx((3, 1.8, 1.8), rel=0.01)
         np.testing.assert_array_equal(scan.dwi, tiles.reshape(49, 128, 128)[:48])
+
+
+class TestFrames:
+    """One file with all images, as newer scanners write."""
+
+    @pytest.mark.parametrize("by_slice", [False, True])
+    @pytest.mark.parametrize("vendor", VENDORS)
+    def test_of_two_b_values_the_higher(self, scanner, tmp_path, vendor, by_slice, capsys):
+        volumes = [(B0, 0, "NONE"), (B1000, 1000, "ISOTROPIC")]
+        write_frames(scanner / "all", volumes, vendor=vendor, by_slice=by_slice)
+        scan = import_one(scanner, tmp_path / "out")
+        assert scan.spacing == SPACING
+        np.testing.assert_array_equal(scan.dwi, B1000)
+        told = capsys.readouterr().out
+        assert "b = 1000, the highest of 0, 1000, volume 2 of 2, trace-weighted by the" in told
+
+    def test_three_b_values_are_not_taken_for_one(self, scanner, tmp_path):
+        """dcm2niix calls each b-value of a trace-weighted frame 2000."""
+        volumes = [(B0, 0, "NONE"), (LATER, 500, "ISOTROPIC"), (B1000, 1000, "ISOTROPIC")]
+        write_frames(scanner / "all", volumes, vendor="Philips Medical Systems")
+        np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
+
+    def test_a_map_among_the_frames_is_passed_over(self, scanner, tmp_path):
+        volumes = [(LATER, 1000, "ISOTROPIC", "ADC"), (B0, 0, "NONE"), (B1000, 1000, "ISOTROPIC")]
+        write_frames(scanner / "all", volumes)
+        np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
+
+    def test_a_trace_is_taken_before_its_directions(self, scanner, tmp_path):
+        parts = [(volume(10 + i), 1000, "DIRECTIONAL") for i in range(3)]
+        volumes = [(B0, 0, "NONE"), *parts, (B1000, 1000, "ISOTROPIC")]
+        write_frames(scanner / "all", volumes)
+        np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
+
+    def test_a_file_for_each_b_value(self, scanner, tmp_path):
+        write_frames(scanner / "a" / "1", [(B1000, 1000, "ISOTROPIC")])
+        write_frames(scanner / "b" / "1", [(B0, 0, "NONE")])
+        np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
+
+    def test_compressed_frames(self, scanner, tmp_path):
+        write_frames(scanner / "all", [(B0, 0, "NONE"), (B1000, 1000, "ISOTROPIC")])
+        ds = pydicom.dcmread(scanner / "all")
+        ds.compress(RLELossless)
+        ds.save_as(scanner / "all")
+        np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
+
+    @pytest.mark.parametrize("share", [0.07, 0.2, 0.5, 0.99])
+    def test_a_file_cut_short_is_named(self, scanner, share, capsys):
+        path = scanner / "all"
+        write_frames(path, [(B0, 0, "NONE"), (B1000, 1000, "ISOTROPIC")])
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(share * len(whole))])
+        assert f"{path} is cut short or damaged" in refusal(scanner, capsys)
 
 
 class TestMaps:
