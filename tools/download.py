@@ -352,7 +352,7 @@ def _recover_slice(picture: Path, mask: Path) -> tuple[np.ndarray, np.ndarray, n
     """Take one slice and its lesion out of the picture and the lesion's volume."""
     volume = nib.load(mask)
     whole = np.asanyarray(volume.dataobj) > 0
-    lesion = whole[:, :, 68].T[::-1, ::-1]
+    lesion = whole[:, :, 68].T[::-1, ::-1].copy()  # a view would keep the whole in memory
     with Image.open(picture) as opened:
         green = np.asarray(opened)[:, : lesion.shape[1], 1].astype(np.uint16)
     image = np.minimum(np.where(lesion, 2 * green, green), 255) & ~np.uint16(1)
@@ -529,7 +529,9 @@ def _fetch_many(patients: Sequence[Sequence[_File]], staging: Path, target: Path
     staging.mkdir(parents=True, exist_ok=True)
     _require_space(staging, total - have)
     todo, stop, faults = set(files) - set(there), threading.Event(), []
-    bar = tqdm(desc=target.name, total=total, initial=have, unit="B", unit_scale=True)
+    bar = tqdm(
+        desc=target.name.removesuffix(".part"), total=total, initial=have, unit="B", unit_scale=True
+    )
     with bar, ThreadPoolExecutor(_AT_ONCE) as pool:
         show = _counter(bar)
         calls = [

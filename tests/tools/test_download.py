@@ -1021,6 +1021,15 @@ class TestSlices:
         assert main(["soop-slices"]) == main(["soop-slices"]) == 0
         assert len(slices.asked) == 6 and "is already there" in capsys.readouterr().out
 
+    def test_a_slice_does_not_keep_its_volume_in_memory(self, slices, tmp_path):
+        files = [tmp_path / "picture.png", tmp_path / "mask.nii.gz"]
+        for file, path in zip(
+            files, ["PNG/rsub-3_lesion.nii.png", "NIfTI/bwsrsub-3_lesion.nii.gz"], strict=True
+        ):
+            file.write_bytes(slices.bodies[f"/set/{path}"])
+        image, lesion, _ = download._recover_slice(*files)
+        assert image.base is None and lesion.base is None  # of 1,449 volumes that would be 6 GB
+
     def test_ones_that_a_class_shares_are_enough(self, slices, tmp_path, monkeypatch):
         (tmp_path / "soop_flair").mkdir()
         (tmp_path / "soop_flair" / "axial_slices.npz").write_bytes(b"the class's")
