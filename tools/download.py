@@ -436,6 +436,8 @@ def _get(
             have = 0
         elif not sent.startswith(f"bytes {have}-"):
             raise OSError(f"expected the bytes from {have} on, found Content-Range {sent!r}")
+        # A store may say so of a file that is gzip itself, and it would be unpacked on the way.
+        response.raw.headers.pop("Content-Encoding", None)
         write(response, part, have)
 
 
