@@ -591,12 +591,14 @@ def crowd(folder, monkeypatch):
     """A server of many files, from which the data sets of many files come."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(download, "_PAUSE", 0.01)
-    monkeypatch.setattr(download, "_SILENCE", 0.3)
     monkeypatch.setattr(download, "_CHUNK", 2**10)
     with ThreadingHTTPServer(("127.0.0.1", 0), ManyHandler) as server:
         server.daemon_threads = True
+        server.handle_error = lambda *_: None  # who hangs up in the middle is no failure of ours
         server.lock, server.over = threading.Lock(), threading.Event()
         server.bodies, server.troubles, server.asked, server.always = {}, {}, [], None
+        # Short where a test waits for it; else a busy machine may take its time.
+        server.be_impatient = lambda: monkeypatch.setattr(download, "_SILENCE", 0.3)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -812,13 +814,17 @@ class TestManyFiles:
     @pytest.mark.parametrize("which", [0, 2], ids=["scan", "mask"])
     def test_what_passes_is_borne(self, soop, folder, troubles, which):
         soop.troubles[soop.url[soop_paths(3)[which]]] = troubles.copy()
+        impatient = not {"stall", "silent"}.isdisjoint(troubles)
+        if impatient:
+            soop.be_impatient()
         assert main(["soop", "--patients", "5"]) == 0
         for path in (p for p in soop.files if "ADC" not in p):
             assert (folder / "soop" / path).read_bytes() == soop.files[path]
         assert os.listdir(folder) == ["soop"]
         # Some of these are no failures, and nothing is asked for once more.
         fine = troubles.count("no ranges") + troubles.count("says it is gzip")
-        assert len(soop.asked) == 10 + len(troubles) - fine
+        expected = 10 + len(troubles) - fine
+        assert len(soop.asked) >= expected if impatient else len(soop.asked) == expected
 
     def test_after_a_cut_only_the_rest_is_asked_for(self, soop):
         path = soop_paths(3)[0]
@@ -831,12 +837,14 @@ class TestManyFiles:
 
     @pytest.mark.parametrize("trouble", ["cut at once", "stall", "silent", 503, 500, 429])
     def test_what_does_not_pass_is_told_and_the_same_command_goes_on(
-        self, soop, folder, trouble, capsys
+        self, soop, folder, trouble, monkeypatch, capsys
     ):
         path = soop_paths(100)[0]
         soop.troubles[soop.url[path]] = [trouble] * download._TRIES
         if trouble == "cut at once":
             soop.troubles[soop.url[path]] = ["cut"] * 50
+        if trouble in ("stall", "silent"):
+            soop.be_impatient()
         assert main(["soop", "--patients", "5"]) == 1
         message = failure(capsys)
         assert soop.url[path] in message and "asked 5 times, the last time: " in message
@@ -848,6 +856,7 @@ class TestManyFiles:
             assert "timed out" in message
 
         soop.troubles.clear()
+        monkeypatch.setattr(download, "_SILENCE", 30)
         there = len(patients(folder))
         soop.asked.clear()
         assert main(["soop", "--patients", "5"]) == 0
@@ -1055,6 +1064,8 @@ class TestSlices:
         self, slices, folder, trouble, path, capsys
     ):
         slices.troubles[f"/set/{path}"] = [trouble] * 50
+        if trouble == "stall":
+            slices.be_impatient()
         assert main(["soop-slices"]) == 1
         message = failure(capsys)
         assert path in message
