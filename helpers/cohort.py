@@ -35,6 +35,9 @@ from helpers.scans import Case, Scan, find_cases, load_case
 #: voxels shows 28 × 28 mm of anybody's brain.
 SPACING = (5.0, 1.0, 1.0)
 
+#: Real cohorts, by their folder in the data folder.
+_REAL = {"soop": "SOOP", "isles2015": "ISLES 2015", "isles2022": "ISLES 2022"}
+
 Result = TypeVar("Result")
 
 #: The helpers that decide what a patch looks like: a change in one of them makes shards anew.
@@ -73,7 +76,7 @@ def find_real_cohorts() -> list[Cohort]:
     Returns
     -------
     list of Cohort
-        ISLES 2015 and ISLES 2022, as far as they are there and have lesion masks.
+        SOOP, ISLES 2015 and ISLES 2022, as far as they are there and have lesion masks.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def find_real_cohorts() -> list[Cohort]:
     []
     """
     cohorts = []
-    for folder, name in (("isles2015", "ISLES 2015"), ("isles2022", "ISLES 2022")):
+    for folder, name in _REAL.items():
         if root := find_data(folder):
             try:
                 found = find_cases(root)
@@ -100,7 +103,7 @@ def find_real_cohorts() -> list[Cohort]:
             if not cases:
                 warnings.warn(
                     f"{root} is not used: {len(found)} scans were found, and no lesion mask "
-                    "(…_msk… or VSD.….OT.…)",
+                    "(…_msk…, …_mask… or VSD.….OT.…)",
                     stacklevel=2,
                 )
             else:
@@ -109,7 +112,10 @@ def find_real_cohorts() -> list[Cohort]:
 
 
 def find_cohort(*, min_cases: int = 10, n_synthetic: int = 28) -> Cohort:
-    """Find patients to judge a method on: the largest real cohort, else the built-in one.
+    """Find patients to judge a method on: a real cohort, else the built-in one.
+
+    Of real cohorts with enough patients, SOOP comes first, else the largest. However many of SOOP
+    were downloaded, they are drawn by lot from 1,451, and have the skull on, as in a clinic.
 
     Parameters
     ----------
@@ -130,9 +136,9 @@ def find_cohort(*, min_cases: int = 10, n_synthetic: int = 28) -> Cohort:
     >>> cohort.name, len(cohort.cases)  # doctest: +SKIP
     ('the built-in synthetic cohort', 28)
     """
-    for cohort in find_real_cohorts():
-        if len(cohort.cases) >= min_cases:
-            return cohort
+    large = [cohort for cohort in find_real_cohorts() if len(cohort.cases) >= min_cases]
+    if large:
+        return next((cohort for cohort in large if cohort.name == _REAL["soop"]), large[0])
     # A class's shared folder may hold the cohort ready-made, and may be read-only.
     root = find_data("phantom") or data_folder() / "phantom"
     name = "the built-in synthetic cohort" + (", in a quick rehearsal" if is_quick() else "")

@@ -11,6 +11,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from zipfile import BadZipFile
 
 from helpers.data import find_data
 from helpers.rehearsal import is_quick
@@ -19,9 +20,10 @@ _LOCK = Path(__file__).resolve().parents[1] / "requirements.txt"
 # Measured: the book on a machine of two cores, and a layer's matrix product on one of them.
 _BOOK_MINUTES, _PRODUCT_SECONDS = 9.4, 4.2e-4
 _ABSENT = "not installed"
+_SLICES = "soop_flair/axial_slices.npz"
 _NEEDED = (
     "jupyter-book jupyterlab jupyterlab-myst bokeh keras tensorflow numpy scipy scikit-learn "
-    "matplotlib SimpleITK nibabel nilearn distributed psutil threadpoolctl"
+    "matplotlib SimpleITK nibabel dcm2niix pydicom nilearn distributed psutil threadpoolctl"
 )
 
 
@@ -118,10 +120,9 @@ def _rehearsal() -> tuple[bool, str, str]:
 
 
 def _data() -> list[tuple[bool, str, str]]:
+    names = ("mnist.npz", "soop", "isles2015", "isles2022", "phantom", _SLICES)
     try:
-        found = {
-            name: find_data(name) for name in ("mnist.npz", "isles2015", "isles2022", "phantom")
-        }
+        found = {name: find_data(name) for name in names}
     except NotADirectoryError as error:
         return [(False, "data folder", str(error).replace("; ", "\n"))]
     folders = ["data/"]
@@ -131,6 +132,8 @@ def _data() -> list[tuple[bool, str, str]]:
     return [
         (True, "data folder", "\nthen ".join(folders)),
         _digits(found["mnist.npz"]),
+        _slices(found[_SLICES]),
+        _scans("soop", found["soop"]),
         _scans("isles2015", found["isles2015"]),
         _scans("isles2022", found["isles2022"]),
         (
@@ -154,6 +157,20 @@ def _digits(path: Path | None) -> tuple[bool, str, str]:
     return True, name, digits
 
 
+def _slices(path: Path | None) -> tuple[bool, str, str]:
+    name, fetch = "data: soop slices", "python -m tools.download soop-slices"
+    if path is None:
+        return True, name, f"not here\n{fetch} puts real patients on the pages"
+    import numpy as np
+
+    try:
+        with path.open("rb") as file:
+            n_patients = len(np.load(file)["subject_id"])
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
+        return False, name, f"{path} cannot be read: {error}\n{fetch} fetches it again"
+    return True, name, f"real patients, one slice of each: {n_patients:,}"
+
+
 def _scans(folder: str, path: Path | None) -> tuple[bool, str, str]:
     name, fetch = f"data: {folder}", f"python -m tools.download {folder}"
     if path is None:
@@ -162,10 +179,10 @@ def _scans(folder: str, path: Path | None) -> tuple[bool, str, str]:
 
     try:
         cases = find_cases(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return False, name, f"{error}\n{fetch} fetches it again"
     n_masks = sum(case.lesion is not None for case in cases)
-    use = "not used: no file is named as a mask (…_msk… or VSD.….OT.…)"
+    use = "not used: no file is named as a mask (…_msk…, …_mask… or VSD.….OT.…)"
     if n_masks:
         use = "shown; to judge methods, ten are needed"
     if n_masks >= 10:

@@ -114,6 +114,76 @@ def test_the_largest_real_cohort_is_used_if_it_is_large_enough(shelf):
     assert find_cohort(min_cases=5).synthetic
 
 
+@pytest.fixture(scope="module")
+def head():
+    return simulate_case(2026)
+
+
+@pytest.fixture(scope="module")
+def soop(head, tmp_path_factory):
+    """The files of a synthetic head under SOOP's names, with its ADC and an old lesion beside."""
+    root = tmp_path_factory.mktemp("soop")
+    stem = "derivatives/lesion_masks/sub-1/dwi/sub-1_space-TRACE_desc-lesion"
+    lesion = head.lesion.astype(np.uint8)
+    volumes = {
+        "sub-1/dwi/sub-1_rec-TRACE_dwi.nii.gz": head.dwi.astype(np.int16),
+        "sub-1/dwi/sub-1_rec-ADC_dwi.nii.gz": 1000 - head.dwi.astype(np.int16),
+        f"{stem}Acute_mask.nii.gz": lesion,
+        f"{stem}Chronic_mask.nii.gz": 0 * lesion,
+    }
+    for path, array in volumes.items():
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing(head.spacing[::-1])
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(image, str(root / path))
+    return root
+
+
+def link_soop(soop, root, numbers, *, masks=True):
+    """Give the head to many patients."""
+    for path in [
+        path for path in soop.rglob("*.nii.gz") if masks or "derivatives" not in path.parts
+    ]:
+        for number in numbers:
+            name = str(path.relative_to(soop)).replace("sub-1", f"sub-{number}")
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, root / name)
+
+
+def test_ten_patients_of_soop_are_the_real_cohort(shelf, head, soop):
+    link_soop(soop, shelf / "soop", range(3, 73, 7))
+    found = find_cohort()
+    assert found.name == "SOOP" and not found.synthetic
+    assert [case.subject_id for case in found.cases] == [f"sub-{n}" for n in range(3, 73, 7)]
+    for case in found.cases:
+        assert "rec-TRACE" in case.dwi.name and "lesionAcute" in case.lesion.name
+    loaded = load_case(found.cases[0], spacing=SPACING)
+    assert loaded.lesion.sum() == head.lesion.sum()
+    # A larger cohort beside it does not take its place, and fewer than ten do not take another's.
+    write_scans(shelf / "isles2022", 11)
+    assert find_cohort().name == "SOOP"
+    assert [(c.name, len(c.cases)) for c in find_real_cohorts()] == [
+        ("ISLES 2022", 11),
+        ("SOOP", 10),
+    ]
+    shutil.rmtree(shelf / "soop" / "sub-3")
+    shutil.rmtree(shelf / "soop" / "derivatives" / "lesion_masks" / "sub-3")
+    assert find_cohort().name == "ISLES 2022"
+
+
+def test_nine_patients_of_soop_are_too_few(shelf, soop):
+    link_soop(soop, shelf / "soop", range(9))
+    assert find_cohort().synthetic
+    assert [(c.name, len(c.cases)) for c in find_real_cohorts()] == [("SOOP", 9)]
+    assert find_cohort(min_cases=9).name == "SOOP"
+
+
+def test_soop_without_masks_is_not_judged_on(shelf, soop):
+    link_soop(soop, shelf / "soop", range(10), masks=False)
+    with pytest.warns(UserWarning, match="soop is not used: 10 scans .* no lesion mask"):
+        assert find_cohort().synthetic
+
+
 def test_scans_without_a_mask_are_not_judged_on_and_it_is_said(shelf):
     write_scans(shelf / "isles2022", 4, masks=False)
     with pytest.warns(UserWarning, match="isles2022 is not used: 4 scans .* no lesion mask"):

@@ -5,6 +5,7 @@ import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from helpers.phantom import write_cohort
@@ -104,6 +105,22 @@ def test_scans_are_counted(shelf):
     next(shelf.rglob("*_msk.nii.gz")).unlink()
     good, told = findings()["data: isles2022"]
     assert not good and told.startswith("scans: 1, with a lesion mask: 0\nnot used: no file")
+
+
+def test_slices_are_counted_and_opened(shelf):
+    slices = shelf / "soop_flair" / "axial_slices.npz"
+    good, told = findings()["data: soop slices"]
+    assert good and told.endswith(
+        "\npython -m tools.download soop-slices puts real patients on the pages"
+    )
+    slices.parent.mkdir()
+    np.savez_compressed(slices, subject_id=np.arange(1449))
+    assert findings()["data: soop slices"] == (True, "real patients, one slice of each: 1,449")
+    whole = slices.read_bytes()
+    for damaged in (whole[:-9], b"Error 404: not found", b"", whole[:40] + b"?" + whole[41:]):
+        slices.write_bytes(damaged)
+        good, told = findings()["data: soop slices"]
+        assert not good and str(slices) in told and "tools.download soop-slices fetches" in told
 
 
 @pytest.mark.parametrize(
