@@ -379,29 +379,8 @@ def held_out_score(readout, codes, folds, is_lesion) -> np.ndarray:
     [0.0, 1.0, 0.0, 1.0]
     """
     is_lesion = yes_or_no("is_lesion", is_lesion)
-    patients = getattr(folds, "subject_ids", None)
-    shape = ("n",) if patients is None else patients.shape
-    if is_lesion.ndim != 1 or (patients is not None and is_lesion.shape != shape):
-        raise ValueError(
-            f"is_lesion must have shape ({shape[0]},), one label for each patch of the folds, "
-            f"found {is_lesion.shape}"
-        )
-    # All of them are looked at before the first one is fitted, which may take long.
-    for number, (fold, halves) in enumerate(zip(folds, codes, strict=True), start=1):
-        expected = [len(is_lesion[half]) for half in fold]
-        found = [np.shape(half)[0] for half in halves]
-        if found != expected:
-            raise ValueError(
-                f"codes of fold {number} must be {expected[0]} to fit on and {expected[1]} held "
-                f"out, found {found[0]} and {found[1]}"
-            )
-        labels = is_lesion[fold[0]]
-        if labels.all() or not labels.any():
-            of_whom = "" if patients is None else f", of the patients {_listed(patients[fold[0]])}"
-            raise ValueError(
-                f"fold {number} of {len(folds)} must be fitted on both kinds of patches, found "
-                f"only {'lesion' if labels.any() else 'healthy'} ones, {len(labels)} of them{of_whom}"
-            )
+    # All folds are looked at before the first one is fitted, which may take long.
+    _check_folds(folds, codes, is_lesion)
     score = np.full(len(is_lesion), np.nan)
     for (train, test), (code_train, code_test) in zip(folds, codes, strict=True):
         readout.fit(code_train, is_lesion[train])
@@ -416,6 +395,32 @@ def _measures(hits, chosen, purity) -> tuple[float, float, float]:
     area = np.trapezoid(np.r_[0, recall], np.r_[0, misses])
     average = np.sum(np.diff(np.r_[0, recall]) * precision)
     return area, average, np.max(recall, where=precision >= purity, initial=0)
+
+
+def _check_folds(folds, codes, is_lesion) -> None:
+    patients = getattr(folds, "subject_ids", None)
+    n = "n" if patients is None else len(patients)
+    if is_lesion.ndim != 1 or n not in ("n", len(is_lesion)):
+        raise ValueError(
+            f"is_lesion must have shape ({n},), one label for each patch of the folds, "
+            f"found {is_lesion.shape}"
+        )
+    for number, (fold, halves) in enumerate(zip(folds, codes, strict=True), start=1):
+        expected = [len(is_lesion[half]) for half in fold]
+        found = [np.shape(half)[0] for half in halves]
+        if found != expected:
+            raise ValueError(
+                f"codes of fold {number} must be {expected[0]} to fit on and {expected[1]} held "
+                f"out, found {found[0]} and {found[1]}"
+            )
+        kinds = np.unique(is_lesion[fold[0]])
+        if len(kinds) < 2:
+            only = "lesion" if kinds.any() else "healthy"
+            of_whom = "" if patients is None else f", of the patients {_listed(patients[fold[0]])}"
+            raise ValueError(
+                f"fold {number} of {len(folds)} must be fitted on both kinds of patches, found "
+                f"{only} ones alone, {found[0]} of them{of_whom}"
+            )
 
 
 def _listed(subject_ids, most=10) -> str:

@@ -453,7 +453,7 @@ def test_a_fold_of_one_kind_is_named_with_its_patients(readout, value, kind):
     alone = ids[folds[1][1][0]]
     is_lesion = np.where((ids == alone) & (np.arange(12) % 2 == 0), not value, value)
     others = ", ".join(sorted(set(ids) - {alone}))
-    told = f"^fold 2 of 3 must be .* found only {kind} ones, 8 of them"
+    told = f"^fold 2 of 3 must be .* found {kind} ones alone, 8 of them"
     with pytest.raises(ValueError, match=f"{told}, of the patients {others}$"):
         held_out_score(readout, codes, folds, is_lesion)
     with pytest.raises(ValueError, match=f"{told}$"):  # whose they are, a plain list does not tell
