@@ -326,6 +326,7 @@ class VAE(keras.Model):
         self.likelihood = likelihood
         self.components = components
         self.denoising = denoising
+        self._by_batches = False
         self.sampling = Sampling(dtype="float32")
         shape = (components, decoder.input_shape[-1])
         precise = {"initializer": "zeros", "dtype": "float32", "autocast": False}
@@ -370,8 +371,9 @@ class VAE(keras.Model):
         themselves if there are none.
         """
         if y is not None:
-            self.denoising = self.denoising or training
             _check_shape("y", y, self.decoder.output_shape)
+            if training and self._by_batches:  # of arrays, `fit` knows it
+                self.denoising = True
         decoded, log_var = y_pred["decoded"], ops.convert_to_tensor(self.log_var)
         target = ops.convert_to_tensor(x if y is None else y)
         reconstruction = reconstruction_loss(target, decoded, self.likelihood, log_var)
@@ -396,22 +398,24 @@ class VAE(keras.Model):
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **settings):
-        given = self._checked(super().fit, args, settings)
+        given = self._checked(super().fit, args, settings, learns=True)
         held_out = given.get("validation_data")
+        unseen = [self._by_batches]
         if held_out is not None:
-            held_out = tuple(held_out) if isinstance(held_out, (tuple, list)) else (held_out,)
-            self._check(*held_out[:3], where="validation_data's ")
-        unseen = [x for x in (given["x"], *(held_out or ())) if not hasattr(x, "__array__")]
+            held_out = held_out if isinstance(held_out, (tuple, list)) else (held_out,)
+            held_out = self._complete(*held_out, where="validation_data's ")
+            given["validation_data"] = held_out if held_out[1:] else held_out[0]
+            unseen.append(not hasattr(held_out[0], "__array__"))
 
         def stop_if_not_finite(epoch, logs):
             for name, value in logs.items():
                 if name.endswith("loss"):
-                    self._check_loss(f"{name} in epoch {epoch + 1}", value, unseen)
+                    self._check_loss(f"{name} in epoch {epoch + 1}", value, any(unseen))
 
         watch = keras.callbacks.LambdaCallback(on_epoch_end=stop_if_not_finite)
         callbacks = given.get("callbacks") or []
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(watch)
+            callbacks.callbacks.insert(0, watch)
         else:
             # Before the others, so that none of them keeps a model that has gone astray.
             others = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
@@ -425,7 +429,7 @@ class VAE(keras.Model):
         given = self._checked(super().evaluate, args, settings)
         logs = super().evaluate(**given)
         loss = logs["loss"] if isinstance(logs, dict) else np.ravel(logs)[0]
-        self._check_loss("loss", loss, not hasattr(given["x"], "__array__"))
+        self._check_loss("loss", loss, self._by_batches)
         return logs
 
     @functools.wraps(keras.Model.predict)
@@ -434,13 +438,14 @@ class VAE(keras.Model):
 
     @functools.wraps(keras.Model.train_on_batch)
     def train_on_batch(self, *args, **settings):
-        return super().train_on_batch(**self._checked(super().train_on_batch, args, settings))
+        given = self._checked(super().train_on_batch, args, settings, learns=True)
+        return super().train_on_batch(**given)
 
     @functools.wraps(keras.Model.test_on_batch)
     def test_on_batch(self, *args, **settings):
         return super().test_on_batch(**self._checked(super().test_on_batch, args, settings))
 
-    def _checked(self, method, args, settings) -> dict:
+    def _checked(self, method, args, settings, *, learns=False) -> dict:
         """Name what a method of Keras is given, and look at what of it is data."""
         given = inspect.signature(method).bind(*args, **settings).arguments
         given = given | given.pop("kwargs", {})
@@ -449,14 +454,19 @@ class VAE(keras.Model):
                 "class_weight must be None, since a VAE knows no classes: give each image its "
                 f"weight by sample_weight; found {given['class_weight']!r}"
             )
-        x, y, weight = (given.setdefault(name) for name in ("x", "y", "sample_weight"))
-        if y is x:
-            given["y"] = y = None  # images that are drawn from themselves
-        self._check(x, y, weight)
-        return {name: value for name, value in given.items() if value is not None}
+        names = ("x", "y", "sample_weight")
+        x, y, weight = (given.pop(name, None) for name in names)
+        self._by_batches = not hasattr(x, "__array__")
+        complete = self._complete(x, y, weight)
+        if learns and not self._by_batches and y is not None and y is not x:
+            self.denoising = True
+        return given | dict(zip(names, complete, strict=False))
 
-    def _check(self, x, y=None, sample_weight=None, *, where="") -> None:
-        """Refuse data that cannot be learned from; a data set's are seen when they come."""
+    def _complete(self, x=None, y=None, sample_weight=None, *more, where="") -> tuple:
+        """Check images, targets and weights, and leave out those of the latter that are not needed.
+
+        A data set is taken as it is: what it holds is seen when it comes.
+        """
         if x is None or isinstance(x, (str, list, tuple, dict, int, float)):
             expected = _words(self.encoder.input_shape)
             raise ValueError(
@@ -464,13 +474,14 @@ class VAE(keras.Model):
                 f"batches; found {type(x).__name__}"
             )
         if not hasattr(x, "__array__"):
-            return
-        n = len(self._images(f"{where}x", x, bounded=y is None))
+            return tuple(part for part in (x, y, sample_weight, *more) if part is not None)
+        n = len(self._images(f"{where}x", x, bounded=y is None or y is x))
         if not n:
             raise ValueError(f"{where}x must hold at least one image, found none")
         parts = {} if y is None else {"y": self._images(f"{where}y", y)}
         if sample_weight is not None:
-            parts["sample_weight"] = weights = _one_each(_array(sample_weight))
+            weights = _one_each(_array(sample_weight))
+            parts["sample_weight"] = weights
             _check_shape(f"{where}sample_weight", weights, (None,))
             _check_pixels(f"{where}sample_weight", weights, "gaussian")
             if weights.min(initial=0) < 0:
@@ -482,6 +493,10 @@ class VAE(keras.Model):
                 raise ValueError(
                     f"{where}{name} must be one for each of {n} images, found {len(part)}"
                 )
+        if sample_weight is not None:
+            # Without targets Keras would drop the weights.
+            return x, x if y is None else y, weights.astype(np.float32), *more
+        return (x,) if y is None or y is x else (x, y)
 
     def _images(self, name, x, *, bounded=True) -> np.ndarray:
         """Take images as an array that encoder and likelihood can use."""
