@@ -42,6 +42,11 @@ with silent_stderr():
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian")
 #: How far rounding may have carried a pixel out of the [0, 1] of the Bernoullis.
 ROUNDING = 1e-5
+#: What makes a loss infinite, or none at all, if the pixels are those that the likelihood can take.
+ASTRAY = (
+    "the network's weights have grown beyond all bounds (a smaller learning_rate may keep them), or "
+    "the pixels are too large for it (normalise them to about 1)"
+)
 
 
 def kl_divergence(z_mean, z_log_var):
@@ -510,8 +515,7 @@ class VAE(keras.Model):
         if not math.isfinite(value):
             pixels = f"the data set holds pixels that {self.likelihood!r} cannot take, or "
             raise ValueError(
-                f"{name} must be finite, found {value}: {pixels if unseen else ''}the network's "
-                "weights have grown beyond all bounds (a smaller learning_rate may keep them)"
+                f"{name} must be finite, found {value}: {pixels if unseen else ''}{ASTRAY}"
             )
 
     def _kl_to_prior(self, z_mean, z_log_var):
@@ -550,8 +554,7 @@ class VAE(keras.Model):
         z_mean, z_log_var = (np.concatenate(part) for part in codes)
         if bad := np.count_nonzero(~np.isfinite(z_mean + z_log_var).all(axis=1)):
             raise ValueError(
-                f"codes must be finite, found {bad} of {len(x)} that are not: the network's "
-                "weights have grown beyond all bounds; build and train it anew"
+                f"codes must be finite, found {bad} of {len(x)} that are not: {ASTRAY}"
             )
         return z_mean, z_log_var
 
