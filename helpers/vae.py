@@ -44,8 +44,8 @@ LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussia
 ROUNDING = 1e-5
 #: What makes a loss infinite, or none at all, if the pixels are those that the likelihood can take.
 ASTRAY = (
-    "the network's weights have grown beyond all bounds (a smaller learning_rate may keep them), or "
-    "the pixels are too large for it (normalise them to about 1)"
+    "the network's weights have grown beyond all bounds (a smaller learning_rate may keep them), "
+    "or the pixels are too large for it (normalise them to about 1)"
 )
 
 
