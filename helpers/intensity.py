@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from helpers import yes_or_no
+
 
 def normalize_intensity(
     volume: ArrayLike,
@@ -53,7 +55,7 @@ def normalize_intensity(
     >>> normalize_intensity([-5, 100, 200, 9000], mask=[0, 1, 1, 0], percentiles=(0, 100)).tolist()
     [0.0, 0.0, 1.0, 1.0]
     """
-    low_percent, high_percent = _checked_percentiles(percentiles)
+    percents = _checked_percentiles(percentiles)
     voxels = _finite_voxels(volume)
     brain = voxels.ravel() if mask is None else voxels[_checked_mask(mask, voxels.shape)]
     if brain.size == 0:
@@ -62,12 +64,14 @@ def normalize_intensity(
         )
 
     with np.errstate(over="ignore", invalid="ignore"):  # told in words just below
-        low, high = np.percentile(brain, (low_percent, high_percent))
+        low, high = np.percentile(brain, percents)
         contrast = high - low
     if not 0 < contrast < math.inf:
+        # All digits that tell one number from another, and no more.
+        first, second, *found = (str(n).removesuffix(".0") for n in (*percents, low, high))
         raise ValueError(
-            f"percentiles {low_percent:g} and {high_percent:g} of the brain's {brain.size} voxels "
-            f"must be two intensities of finite difference, found {low:g} and {high:g}"
+            f"percentiles {first} and {second} of the brain's {brain.size} voxels must be two "
+            f"intensities of finite difference, found {' and '.join(found)}"
         )
     # Clipped first, so that both ends come out as exactly 0 and 1.
     return ((np.clip(voxels, low, high) - low) / contrast).astype(np.float32)
@@ -101,6 +105,4 @@ def _checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     mask = np.asarray(mask)
     if mask.shape != shape:
         raise ValueError(f"mask must have the volume's shape {shape}, found {mask.shape}")
-    if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"mask must hold 0 and 1 only, found {np.unique(mask)[:5].tolist()} …")
-    return mask.astype(bool)
+    return yes_or_no("mask", mask)

@@ -23,6 +23,7 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from helpers import yes_or_no
 from helpers.plots import BLUE, COLOURS, MARKERS, ORANGE, SEQUENTIAL
 
 _STATIC = Path(__file__).resolve().parents[1] / "_static"
@@ -118,7 +119,7 @@ def live_scatter(
     Raises
     ------
     ValueError
-        If lengths differ, a class has no name, or a coordinate is not finite.
+        If lengths differ, a class has no name, or a coordinate or an image is not finite.
 
     Examples
     --------
@@ -138,6 +139,7 @@ def live_scatter(
             )
     if not np.isin(kind, range(len(names))).all():
         raise ValueError(f"kind must count from 0 to {len(names) - 1}, found {np.unique(kind)}")
+    kind = kind.astype(int)  # True and 1.0 are 1, but choose no name
 
     told = [
         "\n".join([names[kind[row]], *(f"{key}: {_said(known[key][row])}" for key in known)])
@@ -151,7 +153,7 @@ def live_scatter(
             "plot": json_item(_bokeh_scatter(points, kind, names, axis_names)),
             "points": np.round(points, 4).tolist(),
             "told": told,
-            "images": _sprite(images),
+            "images": _sprite("images", images),
         },
     )
 
@@ -235,7 +237,7 @@ def live_slices(
     ----------
     volume : ndarray, shape (slices, rows, columns)
         Intensities from 0 (black) to 1 (white), of square voxels in the plane.
-    lesion : ndarray of bool, same shape
+    lesion : ndarray of bool, or of 0 and 1, same shape
         Outlined along the edges of its voxels.
     locations : ndarray of int, shape (n, 3)
         First voxel (slice, row, column) of each patch; none, if there is no grid to show.
@@ -254,7 +256,8 @@ def live_slices(
     Raises
     ------
     ValueError
-        If the shapes do not fit each other.
+        If the shapes do not fit each other, the volume or a share is not finite, or the lesion
+        holds other values than 0 and 1.
 
     Examples
     --------
@@ -272,6 +275,13 @@ def live_slices(
             f"locations must have shape ({len(lesion_fraction)}, 3), one for each lesion_fraction, "
             f"found {np.shape(locations)}"
         )
+    lesion = yes_or_no("lesion", lesion)
+    # JSON knows no NaN, and a page with one shows nothing.
+    if not np.isfinite(lesion_fraction).all():
+        raise ValueError(
+            f"lesion_fraction must be finite, found {np.sum(~np.isfinite(lesion_fraction))} of "
+            f"{len(lesion_fraction)} that are not: were the patches cut with a lesion mask?"
+        )
     for z in locations[:, 0]:
         if not 0 <= z < len(volume):
             raise ValueError(
@@ -288,7 +298,7 @@ def live_slices(
         title,
         "Choose a slice with the slider or the arrow keys, or click into it and turn the wheel.",
         {
-            "slices": _sprite(volume),
+            "slices": _sprite("volume", volume),
             "outlines": [_outline(mask) for mask in lesion],
             "patches": patches,
             "patch": list(patch_size),
@@ -367,8 +377,10 @@ def _said(value) -> str:
     return f"{value:.2f}" if isinstance(value, float | np.floating) else str(value)
 
 
-def _sprite(images: np.ndarray) -> dict:
+def _sprite(name: str, images: np.ndarray) -> dict:
     """Put images side by side into one PNG, row by row, in about a square."""
+    if bad := np.count_nonzero(~np.isfinite(images)):
+        raise ValueError(f"{name} must be finite, found {bad} pixels NaN or infinite")
     n, height, width = np.shape(images)
     columns = max(1, round((n * height / width) ** 0.5))
     rows = -(-n // columns)

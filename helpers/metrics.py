@@ -10,6 +10,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.model_selection import GroupKFold
 
+from helpers import yes_or_no
 from helpers.rehearsal import fewer
 
 
@@ -36,8 +37,8 @@ def recall_at_purity(is_lesion, score, purity: float = 0.95) -> float:
     Raises
     ------
     ValueError
-        For arrays of different length, no lesion, a score that is not finite, or a purity
-        outside (0, 1].
+        For arrays of different length, labels other than yes and no (see `helpers.yes_or_no`), no
+        lesion, a score that is not finite, or a purity outside (0, 1].
 
     Examples
     --------
@@ -47,8 +48,7 @@ def recall_at_purity(is_lesion, score, purity: float = 0.95) -> float:
     is_lesion, score = _checked(is_lesion, score)
     if score.ndim != 1:
         raise ValueError(f"score must be one-dimensional, found shape {score.shape}")
-    if not 0 < purity <= 1:
-        raise ValueError(f"purity must lie in (0, 1], found {purity!r}")
+    _check_purity(purity)
     precision, recall, _ = precision_recall_curve(is_lesion, score)
     return float(recall[precision >= purity].max())
 
@@ -59,8 +59,8 @@ def cluster_accuracy(labels, clusters) -> float:
     Parameters
     ----------
     labels, clusters : arrays, shape (n,)
-        Class and cluster of each point; their names do not matter. With more clusters than
-        classes, the clusters left unmatched count as wrong.
+        Class and cluster of each point, by whole numbers, text or truth values; which of these do
+        not matter. With more clusters than classes, the clusters left unmatched count as wrong.
 
     Returns
     -------
@@ -70,7 +70,8 @@ def cluster_accuracy(labels, clusters) -> float:
     Raises
     ------
     ValueError
-        For arrays that are empty or differ in length.
+        For arrays that are empty or differ in length, and for what names no class: fractions, NaN
+        or None.
 
     References
     ----------
@@ -82,7 +83,7 @@ def cluster_accuracy(labels, clusters) -> float:
     >>> cluster_accuracy([7, 7, 9, 9], [1, 1, 0, 1])
     0.75
     """
-    labels, clusters = np.asarray(labels), np.asarray(clusters)
+    labels, clusters = _names("labels", labels), _names("clusters", clusters)
     if labels.shape != clusters.shape or labels.ndim != 1 or not len(labels):
         raise ValueError(
             "labels and clusters must be one-dimensional, equally long and not empty, found shapes "
@@ -115,7 +116,8 @@ def score_map(lesion, values, brain) -> dict[str, float]:
     Raises
     ------
     ValueError
-        For arrays of different shape, or a mask without a voxel in the brain.
+        For arrays of different shape, masks of other values than 0 and 1, values in the brain that
+        are not finite, or a mask without a voxel in the brain.
 
     References
     ----------
@@ -128,14 +130,14 @@ def score_map(lesion, values, brain) -> dict[str, float]:
     >>> {name: round(value, 3) for name, value in measures.items()}
     {'AP': 0.833, 'Dice': 0.5, 'hit': 1.0}
     """
-    lesion, brain = np.asarray(lesion, dtype=bool), np.asarray(brain, dtype=bool)
-    values = np.asarray(values, dtype=float)
+    lesion, brain = yes_or_no("lesion", lesion), yes_or_no("brain", brain)
+    values = np.asarray(values)
     if not lesion.shape == values.shape == brain.shape:
         raise ValueError(
             "lesion, values and brain must have one shape, found "
             f"{lesion.shape}, {values.shape} and {brain.shape}"
         )
-    truth, score = _checked(lesion[brain], values[brain])
+    truth, score = _checked(lesion[brain], values[brain], name="values")
     highest = np.argsort(-score, kind="stable")[: truth.sum()]
     return {
         "AP": float(average_precision_score(truth, score)),
@@ -181,7 +183,8 @@ def patient_bootstrap(
     Raises
     ------
     ValueError
-        For arrays of different length, a single kind of patch, one patient, or no resample.
+        For arrays of different length, labels other than yes and no, a single kind of patch, a
+        score that is not finite, a patch without a patient, one patient, or no resample.
 
     References
     ----------
@@ -245,7 +248,7 @@ def patient_draws(
     Raises
     ------
     ValueError
-        As `patient_bootstrap`, and for a score of several columns.
+        As `patient_bootstrap`, and for a score of several columns or a purity outside (0, 1].
 
     References
     ----------
@@ -260,6 +263,7 @@ def patient_draws(
     is_lesion, score = _checked(is_lesion, score)
     if score.ndim != 1:
         raise ValueError(f"score must be one-dimensional, found shape {score.shape}")
+    _check_purity(purity)
     subject_ids = np.asarray(subject_ids)
     _check_patients(is_lesion, subject_ids, n_draws)
     order = np.argsort(-score)
@@ -284,9 +288,21 @@ def patient_draws(
     return dict(zip(("AUROC", "AP", "recall"), np.transpose(rows), strict=True))
 
 
-def patient_folds(
-    subject_ids: np.ndarray, n_folds: int = 4, seed: int = 0
-) -> list[tuple[np.ndarray, np.ndarray]]:
+class Folds(list):
+    """What `patient_folds` returns: a list that knows its patients, to name them in an error.
+
+    Attributes
+    ----------
+    subject_ids : ndarray of str, shape (n,)
+        The patient of each patch.
+    """
+
+    def __init__(self, folds, subject_ids):
+        super().__init__(folds)
+        self.subject_ids = subject_ids
+
+
+def patient_folds(subject_ids: np.ndarray, n_folds: int = 4, seed: int = 0) -> Folds:
     """Divide patches into folds so that no patient is on both sides of one.
 
     Parameters
@@ -304,14 +320,27 @@ def patient_folds(
     list of (ndarray of int, ndarray of int)
         Indices of the patches to fit on, and of those held out.
 
+    Raises
+    ------
+    ValueError
+        For fewer patients than folds, less than two folds, or a patch without a patient.
+
     Examples
     --------
     >>> folds = patient_folds(np.array(["a", "a", "b", "b"]), n_folds=2)
     >>> [test.tolist() for train, test in folds]
     [[2, 3], [0, 1]]
     """
-    splitter = GroupKFold(fewer(n_folds, at_least=2), shuffle=True, random_state=seed)
-    return list(splitter.split(subject_ids, groups=subject_ids))
+    subject_ids = np.asarray(subject_ids)
+    n_patients = len(_patients(subject_ids))
+    n_folds = fewer(n_folds, at_least=2)
+    if not 2 <= n_folds <= n_patients:
+        raise ValueError(
+            f"n_folds must be from 2 to the number of patients, found {n_folds} folds and "
+            f"{n_patients} patients"
+        )
+    splitter = GroupKFold(n_folds, shuffle=True, random_state=seed)
+    return Folds(splitter.split(subject_ids, groups=subject_ids), subject_ids)
 
 
 def held_out_score(readout, codes, folds, is_lesion) -> np.ndarray:
@@ -331,7 +360,14 @@ def held_out_score(readout, codes, folds, is_lesion) -> np.ndarray:
     Returns
     -------
     ndarray of float, shape (n,)
-        Probability of lesion.
+        Probability of lesion; NaN for patches that no fold holds out.
+
+    Raises
+    ------
+    ValueError
+        For labels other than yes and no, codes that are not those of the folds, and a fold to fit
+        on that holds one kind of patches only: it is named, with its patients if the folds are
+        those of `patient_folds`.
 
     Examples
     --------
@@ -342,7 +378,10 @@ def held_out_score(readout, codes, folds, is_lesion) -> np.ndarray:
     >>> np.round(held_out_score(LogisticRegression(), codes, folds, is_lesion)).tolist()
     [0.0, 1.0, 0.0, 1.0]
     """
-    score = np.empty(len(is_lesion))
+    is_lesion = yes_or_no("is_lesion", is_lesion)
+    # All folds are looked at before the first one is fitted, which may take long.
+    _check_folds(folds, codes, is_lesion)
+    score = np.full(len(is_lesion), np.nan)
     for (train, test), (code_train, code_test) in zip(folds, codes, strict=True):
         readout.fit(code_train, is_lesion[train])
         score[test] = readout.predict_proba(code_test)[:, 1]
@@ -358,6 +397,74 @@ def _measures(hits, chosen, purity) -> tuple[float, float, float]:
     return area, average, np.max(recall, where=precision >= purity, initial=0)
 
 
+def _check_folds(folds, codes, is_lesion) -> None:
+    patients = getattr(folds, "subject_ids", None)
+    n = "n" if patients is None else len(patients)
+    if is_lesion.ndim != 1 or n not in ("n", len(is_lesion)):
+        raise ValueError(
+            f"is_lesion must have shape ({n},), one label for each patch of the folds, "
+            f"found {is_lesion.shape}"
+        )
+    for number, (fold, halves) in enumerate(zip(folds, codes, strict=True), start=1):
+        expected = [len(is_lesion[half]) for half in fold]
+        found = [np.shape(half)[0] for half in halves]
+        if found != expected:
+            raise ValueError(
+                f"codes of fold {number} must be {expected[0]} to fit on and {expected[1]} held "
+                f"out, found {found[0]} and {found[1]}"
+            )
+        kinds = np.unique(is_lesion[fold[0]])
+        if len(kinds) < 2:
+            only = "lesion" if kinds.any() else "healthy"
+            of_whom = "" if patients is None else f", of the patients {_listed(patients[fold[0]])}"
+            raise ValueError(
+                f"fold {number} of {len(folds)} must be fitted on both kinds of patches, found "
+                f"{only} ones alone, {found[0]} of them{of_whom}"
+            )
+
+
+def _listed(subject_ids, most=10) -> str:
+    """Name the patients, or the first of many."""
+    patients = np.unique(subject_ids)
+    more = f" and {len(patients) - most} more" if len(patients) > most else ""
+    return ", ".join(map(str, patients[:most])) + more
+
+
+def _patients(subject_ids) -> np.ndarray:
+    """List the patients, each once; a table's None or NaN, where a name is missing, is none."""
+    from pandas import isna  # seldom loaded already
+
+    if subject_ids.ndim != 1 or isna(subject_ids).any():
+        raise ValueError(
+            f"subject_ids must be one-dimensional and name a patient each, found shape "
+            f"{subject_ids.shape} and {np.count_nonzero(isna(subject_ids))} without a name"
+        )
+    return np.unique(subject_ids)
+
+
+def _names(name, values) -> np.ndarray:
+    """Check that values name classes; a number between two whole ones is none."""
+    values = np.asarray(values)
+    if values.dtype.kind == "O" and all(isinstance(value, str) for value in values.flat):
+        values = values.astype(str)  # as pandas holds text
+    if values.dtype.kind not in "buifUT":
+        raise ValueError(f"{name} must be whole numbers, text or bool, found dtype {values.dtype}")
+    if (
+        values.dtype.kind == "f"
+        and (part := ~np.isfinite(values) | (values != np.rint(values))).any()
+    ):
+        raise ValueError(
+            f"{name} must be whole numbers, text or bool, found "
+            f"{np.unique(values[part])[:5].tolist()}"
+        )
+    return values
+
+
+def _check_purity(purity) -> None:
+    if not 0 < purity <= 1:
+        raise ValueError(f"purity must lie in (0, 1], found {purity!r}")
+
+
 def _check_patients(is_lesion, subject_ids, n_resamples) -> None:
     if subject_ids.shape != is_lesion.shape:
         raise ValueError(
@@ -367,19 +474,22 @@ def _check_patients(is_lesion, subject_ids, n_resamples) -> None:
         raise ValueError("is_lesion must hold both kinds of patches, found only lesion")
     if n_resamples < 1:
         raise ValueError(f"n_resamples must be at least 1, found {n_resamples!r}")
-    if len(np.unique(subject_ids)) < 2:
+    if len(_patients(subject_ids)) < 2:
         raise ValueError("a bootstrap over patients needs at least two, found 1")
 
 
-def _checked(is_lesion, score) -> tuple[np.ndarray, np.ndarray]:
-    is_lesion, score = np.asarray(is_lesion).astype(bool), np.asarray(score, dtype=float)
+def _checked(is_lesion, score, name="score") -> tuple[np.ndarray, np.ndarray]:
+    is_lesion, score = yes_or_no("is_lesion", is_lesion), np.asarray(score)
+    if score.dtype.kind not in "buif":
+        raise ValueError(f"{name} must hold real numbers, found dtype {score.dtype}")
+    score = score.astype(float)
     if is_lesion.ndim != 1 or is_lesion.shape != score.shape[:1]:
         raise ValueError(
-            "is_lesion must be one-dimensional and as long as score, found shapes "
+            f"is_lesion must be one-dimensional and as long as {name}, found shapes "
             f"{is_lesion.shape} and {score.shape}"
         )
-    if not np.isfinite(score).all():
-        raise ValueError(f"score holds {np.sum(~np.isfinite(score))} values that are not finite")
+    if bad := np.count_nonzero(~np.isfinite(score)):
+        raise ValueError(f"{name} holds {bad} values that are not finite, of {score.size}")
     if not is_lesion.any():
         raise ValueError("is_lesion must hold at least one lesion patch, found none")
     return is_lesion, score

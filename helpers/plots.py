@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 
+from helpers import yes_or_no
+
 # Two colours that survive colour-blindness and grey print: lesion and digit 0, healthy and digit 1.
 BLUE, ORANGE = "#0072B2", "#D55E00"
 GREY = "#6B7280"
@@ -119,12 +121,27 @@ def scatter_by_class(
     -------
     Axes
 
+    Raises
+    ------
+    ValueError
+        For a class without a name, more classes than colours, or another number of classes than of
+        points.
+
     Examples
     --------
     >>> axes = scatter_by_class(np.eye(2), np.array([0, 1]), ["digit 0", "digit 1"])
     >>> [text.get_text() for text in axes.get_legend().get_texts()]
     ['digit 0', 'digit 1']
     """
+    if len(classes) != len(points) or len(names) > len(COLOURS):
+        raise ValueError(
+            f"classes must be one for each of {len(points)} points, of at most {len(COLOURS)} "
+            f"names; found {len(classes)} classes and {len(names)} names"
+        )
+    if not np.isin(classes, range(len(names))).all():
+        raise ValueError(
+            f"classes must count from 0 to {len(names) - 1}, found {np.unique(classes)}"
+        )
     ax = ax or plt.subplots(figsize=(5, 4.2))[1]
     for index in sorted(range(len(names)), key=lambda i: -np.sum(classes == i)):
         chosen = points[classes == index]
@@ -194,7 +211,7 @@ def show_slice(
     ----------
     image : ndarray, shape (rows, columns)
         Intensities; row 0 is anterior, column 0 the patient's right (radiological convention).
-    lesion : ndarray of bool, same shape, optional
+    lesion : ndarray of bool, or of 0 and 1, same shape, optional
         Outlined in blue.
     patch_size : (int, int), optional
         Height and width of the patches whose grid is drawn.
@@ -211,11 +228,22 @@ def show_slice(
     -------
     Axes
 
+    Raises
+    ------
+    ValueError
+        For a lesion of another shape, or with other values than 0 and 1.
+
     Examples
     --------
     >>> show_slice(np.ones((56, 56)), patch_size=(28, 28), title="a slice").get_title()
     'a slice'
     """
+    if lesion is not None:
+        lesion = yes_or_no("lesion", lesion)
+        if lesion.shape != np.shape(image):
+            raise ValueError(
+                f"lesion must have the image's shape {np.shape(image)}, found {lesion.shape}"
+            )
     ax = ax or plt.subplots(figsize=(4, 4))[1]
     ax.imshow(image, vmin=0, vmax=vmax, aspect=spacing[0] / spacing[1])
     if lesion is not None and lesion.any():

@@ -5,8 +5,11 @@ Written with ``keras.ops`` alone, so the same file runs on TensorFlow, JAX and P
 
 from __future__ import annotations
 
+import functools
+import inspect
 import logging
 import math
+import numbers
 import os
 from collections.abc import Sequence
 
@@ -37,6 +40,13 @@ with silent_stderr():
     from keras import layers, ops
 
 LIKELIHOODS = ("bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian")
+#: How far rounding may have carried a pixel out of the [0, 1] of the Bernoullis.
+ROUNDING = 1e-5
+#: What makes a loss infinite, or none at all, if the pixels are those that the likelihood can take.
+ASTRAY = (
+    "the network's weights have grown beyond all bounds (a smaller learning_rate may keep them), "
+    "or the pixels are too large for it (normalise them to about 1)"
+)
 
 
 def kl_divergence(z_mean, z_log_var):
@@ -116,8 +126,8 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
 
     Parameters
     ----------
-    x : tensor of float, shape (batch, ...)
-        Images; in [0, 1] for ``"bernoulli"``.
+    x : tensor, shape (batch, ...)
+        Images of any type of number or truth value; in [0, 1] for the Bernoullis.
     decoded : tensor of float, shape of x
         What the decoder returned: each pixel's probability, or its mean.
     likelihood : {"bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian"}
@@ -132,11 +142,14 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
     -------
     tensor of float, shape (batch,)
         Summed over the pixels, never averaged: that is what keeps it on one scale with the KL.
+        Computed in float32, or in float64 where both are; NaN for an image with a pixel that the
+        likelihood cannot take.
 
     Raises
     ------
     ValueError
-        For an unknown likelihood, or shapes that differ.
+        For an unknown likelihood, or shapes that differ. Where arrays are given and not tensors,
+        also for pixels that are not finite, or that the likelihood cannot take.
 
     References
     ----------
@@ -153,19 +166,45 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
     >>> round(float(loss[0]), 2)
     543.43
     """
+    if likelihood not in LIKELIHOODS:
+        raise ValueError(f"likelihood must be one of {LIKELIHOODS}, found {likelihood!r}")
+    for name, part in {"x": x, "decoded": decoded}.items():
+        if isinstance(part, np.ndarray):  # of a tensor it would cost a wait
+            _check_pixels(name, part, likelihood)
     x, decoded = ops.convert_to_tensor(x), ops.convert_to_tensor(decoded)
     if tuple(x.shape) != tuple(decoded.shape):
         raise ValueError(f"x has shape {tuple(x.shape)}, decoded has {tuple(decoded.shape)}")
-    if likelihood == "bernoulli":
-        per_pixel = ops.binary_crossentropy(x, decoded)
-    elif likelihood == "continuous_bernoulli":
-        per_pixel = ops.binary_crossentropy(x, decoded) - _log_normaliser(decoded)
-    elif likelihood in ("gaussian", "learned_gaussian"):
+    # Half a precision is too little for a sum over pixels, and Keras' networks may run in it.
+    dtypes = {keras.backend.standardize_dtype(part.dtype) for part in (x, decoded)}
+    dtype = "float64" if dtypes == {"float64"} else "float32"
+    x, decoded, log_var = (ops.cast(part, dtype) for part in (x, decoded, log_var))
+    axes = tuple(range(1, len(x.shape)))
+    if likelihood in ("gaussian", "learned_gaussian"):
         squared = ops.square(x - decoded) * ops.exp(-log_var)
-        per_pixel = 0.5 * (squared + log_var + math.log(2 * math.pi))
-    else:
-        raise ValueError(f"likelihood must be one of {LIKELIHOODS}, found {likelihood!r}")
-    return ops.sum(per_pixel, axis=tuple(range(1, len(x.shape))))
+        return ops.sum(0.5 * (squared + log_var + math.log(2 * math.pi)), axis=axes)
+    per_pixel = ops.binary_crossentropy(x, decoded)
+    if likelihood == "continuous_bernoulli":
+        per_pixel = per_pixel - _log_normaliser(decoded)
+    # Outside of [0, 1] there is no bound to what a pixel would seem to gain.
+    inside = ops.abs(x - 0.5) <= 0.5 + ROUNDING
+    return ops.sum(ops.where(inside, per_pixel, math.nan), axis=axes)
+
+
+def _check_pixels(name, x, likelihood) -> None:
+    """Refuse an array that the likelihood cannot take, and say what was found."""
+    if x.dtype.kind not in "buif":
+        raise ValueError(f"{name} must hold real numbers, found dtype {x.dtype}")
+    if not x.size:
+        return
+    low, high = float(x.min()), float(x.max())  # NaN, where there is one
+    if not (math.isfinite(low) and math.isfinite(high)):
+        bad = np.count_nonzero(~np.isfinite(x))
+        raise ValueError(f"{name} must be finite, found {bad} of {x.size} values NaN or infinite")
+    if likelihood.endswith("bernoulli") and not -ROUNDING <= low <= high <= 1 + ROUNDING:
+        raise ValueError(
+            f"{name} must lie in [0, 1] for the likelihood {likelihood!r}, found {low} to {high}: "
+            "normalise it, or choose a likelihood without bounds, such as 'gaussian'"
+        )
 
 
 def _log_normaliser(probability):
@@ -210,8 +249,11 @@ class VAE(keras.Model):
     """A variational autoencoder: loss = reconstruction + beta · KL, in nats an image.
 
     ``fit``, ``evaluate``, ``save`` and ``keras.saving.load_model`` are Keras' own; the history
-    holds ``loss``, ``reconstruction_loss`` and ``kl_loss``. Fit it on the images alone:
-    ``vae.fit(images)``.
+    holds ``loss``, ``reconstruction_loss`` and ``kl_loss``. Fit it on the images alone,
+    ``vae.fit(images)``, or on others to draw them from, ``vae.fit(noisy, images)``. Weights of
+    images (``sample_weight``), losses of layers such as regularisers, and metrics of what is drawn
+    count as in any Keras model. The loss is computed in float32 in whatever precision the network
+    runs; what the likelihood cannot take is refused; and a loss that is not finite ends training.
 
     Parameters
     ----------
@@ -227,12 +269,17 @@ class VAE(keras.Model):
         Gaussians in the prior. One is N(0, I); with more, their weights, centres and variances
         are learned, starting where `initialise_prior` puts them, and `belonging` tells which of
         them an image belongs to.
+    denoising : bool
+        Whether images are drawn from others, whose pixels may then be any finite numbers. Fitting
+        with targets makes it true.
 
     Raises
     ------
     ValueError
         For a negative beta, an unknown likelihood, a decoder that does not fit the encoder, or
-        less than one component.
+        less than one component; of ``compile``, for a loss, since this model brings its own; of
+        ``fit`` and its like, for images, targets or weights that it cannot take, for
+        ``class_weight``, and for a loss that is not finite.
 
     References
     ----------
@@ -240,6 +287,8 @@ class VAE(keras.Model):
     Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation, arXiv:1401.4082.
     Higgins et al. (2017), beta-VAE, ICLR.
     Jiang et al. (2017), Variational deep embedding, IJCAI: the mixture prior.
+    Im et al. (2017), Denoising criterion for variational auto-encoding framework, AAAI: drawing
+    images from others.
 
     Examples
     --------
@@ -254,7 +303,15 @@ class VAE(keras.Model):
     """
 
     def __init__(
-        self, encoder, decoder, *, beta=1.0, likelihood="bernoulli", components=1, **kwargs
+        self,
+        encoder,
+        decoder,
+        *,
+        beta=1.0,
+        likelihood="bernoulli",
+        components=1,
+        denoising=False,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         if not (np.isfinite(beta) and beta >= 0):
@@ -273,17 +330,20 @@ class VAE(keras.Model):
         self.beta = float(beta)
         self.likelihood = likelihood
         self.components = components
-        self.sampling = Sampling()
+        self.denoising = denoising
+        self._by_batches = False
+        self.sampling = Sampling(dtype="float32")
         shape = (components, decoder.input_shape[-1])
-        learned = {"initializer": "zeros", "trainable": components > 1}
+        precise = {"initializer": "zeros", "dtype": "float32", "autocast": False}
+        learned = {**precise, "trainable": components > 1}
         self.prior_logits = self.add_weight(shape=shape[:1], name="prior_logits", **learned)
         self.prior_means = self.add_weight(shape=shape, name="prior_means", **learned)
         self.prior_log_vars = self.add_weight(shape=shape, name="prior_log_vars", **learned)
         self.log_var = self.add_weight(
             shape=(),
-            initializer="zeros",
             trainable=self.likelihood == "learned_gaussian",
             name="log_var",
+            **precise,
         )
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_loss")
         self.kl_tracker = keras.metrics.Mean(name="kl_loss")
@@ -295,14 +355,168 @@ class VAE(keras.Model):
         decoded = self.decoder(self.sampling([z_mean, z_log_var]), training=training)
         return {"z_mean": z_mean, "z_log_var": z_log_var, "decoded": decoded}
 
+    def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, *args, **settings):
+        """Make ready for training, as Keras does; the loss is the model's own."""
+        if loss is not None or loss_weights is not None:
+            raise ValueError(
+                "a VAE brings its own loss, reconstruction + beta * KL: choose `likelihood` and "
+                f"`beta`; found loss={loss!r} and loss_weights={loss_weights!r}"
+            )
+        super().compile(optimizer, None, None, *args, **settings)
+
+    def compile_from_config(self, config):
+        """Compile a loaded model as it was when saved; Keras calls this."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the batch of reconstruction + beta · KL; Keras calls this."""
+        """Mean over the batch of reconstruction + beta · KL, and layers' losses; Keras calls this.
+
+        Each image's loss is multiplied by its weight. The targets are `y`, and the images `x`
+        themselves if there are none.
+        """
+        if y is not None:
+            _check_shape("y", y, self.decoder.output_shape)
+            if training and self._by_batches:  # of arrays, `fit` knows it
+                self.denoising = True
         decoded, log_var = y_pred["decoded"], ops.convert_to_tensor(self.log_var)
-        reconstruction = reconstruction_loss(x, decoded, self.likelihood, log_var)
-        kl, _ = self._kl_to_prior(y_pred["z_mean"], y_pred["z_log_var"])
+        target = ops.convert_to_tensor(x if y is None else y)
+        reconstruction = reconstruction_loss(target, decoded, self.likelihood, log_var)
+        codes = (ops.cast(y_pred[name], "float32") for name in ("z_mean", "z_log_var"))
+        kl, _ = self._kl_to_prior(*codes)
+        if sample_weight is not None:
+            weight = _one_each(sample_weight)
+            _check_shape("sample_weight", weight, (None,))
+            weight = ops.cast(weight, "float32")
+            reconstruction, kl = weight * reconstruction, weight * kl
         self.reconstruction_tracker.update_state(reconstruction)
         self.kl_tracker.update_state(kl)
-        return ops.mean(reconstruction + self.beta * kl)
+        loss = ops.mean(reconstruction + self.beta * kl)
+        for of_layer in self.losses:
+            loss = loss + ops.sum(ops.cast(of_layer, "float32"))
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Compare what is drawn with what was to be drawn; Keras calls this."""
+        target = ops.cast(x if y is None else y, "float32")
+        return super().compute_metrics(x, target, y_pred["decoded"], sample_weight)
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **settings):
+        given = self._checked(super().fit, args, settings, learns=True)
+        held_out = given.get("validation_data")
+        unseen = [self._by_batches]
+        if held_out is not None:
+            held_out = held_out if isinstance(held_out, (tuple, list)) else (held_out,)
+            held_out = self._complete(*held_out, where="validation_data's ")
+            given["validation_data"] = held_out if held_out[1:] else held_out[0]
+            unseen.append(not hasattr(held_out[0], "__array__"))
+
+        def stop_if_not_finite(epoch, logs):
+            for name, value in logs.items():
+                if name.endswith("loss"):
+                    self._check_loss(f"{name} in epoch {epoch + 1}", value, any(unseen))
+
+        watch = keras.callbacks.LambdaCallback(on_epoch_end=stop_if_not_finite)
+        callbacks = given.get("callbacks") or []
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.callbacks.insert(0, watch)
+        else:
+            # Before the others, so that none of them keeps a model that has gone astray.
+            others = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+            given["callbacks"] = [watch, *others]
+        return super().fit(**given)
+
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, *args, **settings):
+        if "_use_cached_eval_dataset" in settings:  # fit has looked at these data
+            return super().evaluate(*args, **settings)
+        given = self._checked(super().evaluate, args, settings)
+        logs = super().evaluate(**given)
+        loss = logs["loss"] if isinstance(logs, dict) else np.ravel(logs)[0]
+        self._check_loss("loss", loss, self._by_batches)
+        return logs
+
+    @functools.wraps(keras.Model.predict)
+    def predict(self, *args, **settings):
+        return super().predict(**self._checked(super().predict, args, settings))
+
+    @functools.wraps(keras.Model.train_on_batch)
+    def train_on_batch(self, *args, **settings):
+        given = self._checked(super().train_on_batch, args, settings, learns=True)
+        return super().train_on_batch(**given)
+
+    @functools.wraps(keras.Model.test_on_batch)
+    def test_on_batch(self, *args, **settings):
+        return super().test_on_batch(**self._checked(super().test_on_batch, args, settings))
+
+    def _checked(self, method, args, settings, *, learns=False) -> dict:
+        """Name what a method of Keras is given, and look at what of it is data."""
+        given = inspect.signature(method).bind(*args, **settings).arguments
+        given = given | given.pop("kwargs", {})
+        if given.get("class_weight") is not None:
+            raise ValueError(
+                "class_weight must be None, since a VAE knows no classes: give each image its "
+                f"weight by sample_weight; found {given['class_weight']!r}"
+            )
+        names = ("x", "y", "sample_weight")
+        x, y, weight = (given.pop(name, None) for name in names)
+        self._by_batches = not hasattr(x, "__array__")
+        complete = self._complete(x, y, weight)
+        if learns and not self._by_batches and y is not None and y is not x:
+            self.denoising = True
+        return given | dict(zip(names, complete, strict=False))
+
+    def _complete(self, x=None, y=None, sample_weight=None, *more, where="") -> tuple:
+        """Check images, targets and weights, and leave out those of the latter that are not needed.
+
+        A data set is taken as it is: what it holds is seen when it comes.
+        """
+        if x is None or isinstance(x, (str, list, tuple, dict, int, float)):
+            expected = _words(self.encoder.input_shape)
+            raise ValueError(
+                f"{where}x must be one array of images, of shape {expected}, or a data set of "
+                f"batches; found {type(x).__name__}"
+            )
+        if not hasattr(x, "__array__"):
+            return tuple(part for part in (x, y, sample_weight, *more) if part is not None)
+        n = len(self._images(f"{where}x", x, bounded=y is None or y is x))
+        if not n:
+            raise ValueError(f"{where}x must hold at least one image, found none")
+        parts = {} if y is None else {"y": self._images(f"{where}y", y)}
+        if sample_weight is not None:
+            weights = _one_each(_array(sample_weight))
+            parts["sample_weight"] = weights
+            _check_shape(f"{where}sample_weight", weights, (None,))
+            _check_pixels(f"{where}sample_weight", weights, "gaussian")
+            if weights.min(initial=0) < 0:
+                raise ValueError(
+                    f"{where}sample_weight must not be negative, found {weights.min()}"
+                )
+        for name, part in parts.items():
+            if len(part) != n:
+                raise ValueError(
+                    f"{where}{name} must be one for each of {n} images, found {len(part)}"
+                )
+        if sample_weight is not None:
+            # Without targets Keras would drop the weights.
+            return x, x if y is None else y, weights.astype(np.float32), *more
+        return (x,) if y is None or y is x else (x, y)
+
+    def _images(self, name, x, *, bounded=True) -> np.ndarray:
+        """Take images as an array that encoder and likelihood can use."""
+        x = _array(x)
+        _check_shape(name, x, self.encoder.input_shape)
+        _check_pixels(name, x, self.likelihood if bounded else "gaussian")
+        return x
+
+    def _check_loss(self, name, value, unseen) -> None:
+        """Refuse a loss that is not finite; of unseen images the pixels may be the cause."""
+        if not math.isfinite(value):
+            pixels = f"the data set holds pixels that {self.likelihood!r} cannot take, or "
+            raise ValueError(
+                f"{name} must be finite, found {value}: {pixels if unseen else ''}{ASTRAY}"
+            )
 
     def _kl_to_prior(self, z_mean, z_log_var):
         log_weights = self.prior_logits - ops.logsumexp(self.prior_logits)
@@ -317,6 +531,10 @@ class VAE(keras.Model):
         if self.components == 1:
             raise ValueError("a prior of one component is N(0, I); there is nothing to initialise")
         codes = self.encode(x)[0]
+        if len(codes) < self.components:
+            raise ValueError(
+                f"x must hold an image for each of {self.components} components, found {len(codes)}"
+            )
         mixture = GaussianMixture(
             self.components, covariance_type="diag", reg_covar=1e-3, n_init=3, random_state=seed
         ).fit(codes)
@@ -331,20 +549,20 @@ class VAE(keras.Model):
 
     def encode(self, x) -> tuple[np.ndarray, np.ndarray]:
         """Encode images into arrays ``(z_mean, z_log_var)``, each (n, latent_dim) float32."""
-        x = np.asarray(x)
-        expected = tuple(self.encoder.input_shape[1:])
-        if x.shape[1:] != expected:
+        x = self._images("x", x, bounded=not self.denoising)
+        codes = zip(*_batches(self.encoder, x), strict=True)
+        z_mean, z_log_var = (np.concatenate(part) for part in codes)
+        if bad := np.count_nonzero(~np.isfinite(z_mean + z_log_var).all(axis=1)):
             raise ValueError(
-                f"x must have shape (n, {', '.join(map(str, expected))}), found {x.shape}"
+                f"codes must be finite, found {bad} of {len(x)} that are not: {ASTRAY}"
             )
-        return tuple(np.concatenate(part) for part in zip(*_batches(self.encoder, x), strict=True))
+        return z_mean, z_log_var
 
     def decode(self, z) -> np.ndarray:
         """Decode latents, (n, latent_dim), into images: pixel probabilities or means."""
-        z = np.asarray(z)
-        latent_dim = self.decoder.input_shape[-1]
-        if z.ndim != 2 or z.shape[1] != latent_dim:
-            raise ValueError(f"z must have shape (n, {latent_dim}), found {z.shape}")
+        z = _array(z)
+        _check_shape("z", z, self.decoder.input_shape)
+        _check_pixels("z", z, "gaussian")
         return np.concatenate([images for (images,) in _batches(self.decoder, z)])
 
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
@@ -358,6 +576,20 @@ class VAE(keras.Model):
             noise = ops.convert_to_numpy(self.prior_means)[drawn] + spread[drawn] * noise
         return self.decode(noise.astype(np.float32))
 
+    def export(self, filepath, format=None, **settings):
+        """Export what needs no noise: images to a dictionary of their codes and what these draw.
+
+        It holds ``z_mean``, ``z_log_var`` and ``decoded``, which is drawn from ``z_mean``; so the
+        same images give the same answer every time. `format` is Keras' own; None takes TensorFlow's
+        ``"tf_saved_model"``, or ``"torch"`` on PyTorch.
+        """
+        if format is None:
+            format = "torch" if keras.backend.backend() == "torch" else "tf_saved_model"
+        images = keras.Input(self.encoder.input_shape[1:], name="images")
+        z_mean, z_log_var = self.encoder(images)
+        drawn = {"z_mean": z_mean, "z_log_var": z_log_var, "decoded": self.decoder(z_mean)}
+        keras.Model(images, drawn).export(filepath, format=format, **settings)
+
     def get_config(self):
         return {
             **super().get_config(),
@@ -366,6 +598,7 @@ class VAE(keras.Model):
             "beta": self.beta,
             "likelihood": self.likelihood,
             "components": self.components,
+            "denoising": self.denoising,
         }
 
     @classmethod
@@ -418,7 +651,7 @@ def build_dense_vae(
     hidden = layers.Dense(hidden_units, activation="relu")(z)
     pixels = layers.Reshape(input_shape)(layers.Dense(math.prod(input_shape))(hidden))
     # Where the sigmoid comes last, Keras computes the cross-entropy from what went into it.
-    pixels = layers.Activation(_last_activation(likelihood))(pixels)
+    pixels = layers.Activation(_last_activation(likelihood), dtype="float32")(pixels)
     decoder = keras.Model(z, pixels, name="decoder")
     return VAE(encoder, decoder, beta=beta, likelihood=likelihood, components=components)
 
@@ -476,7 +709,7 @@ def build_conv_vae(
     maps = layers.Conv2DTranspose(2 * filters, **step)(maps)
     maps = layers.Conv2DTranspose(filters, **step)(maps)
     pixels = layers.Reshape(input_shape)(layers.Conv2D(1, 3, padding="same")(maps))
-    pixels = layers.Activation(_last_activation(likelihood))(pixels)
+    pixels = layers.Activation(_last_activation(likelihood), dtype="float32")(pixels)
     decoder = keras.Model(z, pixels, name="decoder")
     return VAE(encoder, decoder, beta=beta, likelihood=likelihood, components=components)
 
@@ -500,14 +733,15 @@ def fit_vae(
     vae : VAE
         As built; call ``keras.utils.set_random_seed`` before building it.
     x : ndarray, shape (n, ...), or keras.utils.PyDataset
-        What to learn from. A data set, such as `helpers.batches.ShardBatches`, brings batches of
-        its own size, which then are taken in its own order.
+        What to learn from, in the range of the likelihood. A data set, such as
+        `helpers.batches.ShardBatches`, brings batches of its own size, which then are taken in its
+        own order.
     epochs, batch_size : int
         As in Keras' ``fit``; in a rehearsal (`helpers.rehearsal`) there are fewer epochs.
     learning_rate : float
         Of the first step; it follows half a cosine down to 0.
-    validation : ndarray, shape (m, ...), optional
-        Held-out data whose losses the history shall hold, too.
+    validation : ndarray, shape (m, ...), or keras.utils.PyDataset, optional
+        Held-out images whose losses the history shall hold, too.
 
     Returns
     -------
@@ -517,8 +751,11 @@ def fit_vae(
     Raises
     ------
     ValueError
-        For a mixture prior and fewer than 3 epochs, or a data set: its components are put among
-        the codes of an array.
+        For images that are none, of another shape than the encoder's, or that the likelihood cannot
+        take; for a number of epochs or of images in a batch that is not a whole number from 1, or a
+        learning rate that is not above 0; for a mixture prior and fewer than 3 epochs, or a data
+        set: its components are put among the codes of an array; and when a loss stops being finite,
+        with the epoch and the likely cause.
 
     Examples
     --------
@@ -526,6 +763,14 @@ def fit_vae(
     >>> len(fit_vae(vae, np.zeros((50, 8), "float32"), epochs=3)["loss"])
     3
     """
+    for name, number in {"epochs": epochs, "batch_size": batch_size}.items():
+        if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < 1:
+            raise ValueError(f"{name} must be a whole number from 1, found {number!r}")
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be above 0 and finite, found {learning_rate!r}")
+    x = _to_learn_from(vae, "x", x)
+    if validation is not None:
+        validation = _to_learn_from(vae, "validation", validation)
     in_batches = isinstance(x, keras.utils.PyDataset)
     if in_batches and vae.components > 1:
         raise ValueError("a mixture prior needs an array to learn from, found a data set")
@@ -547,7 +792,7 @@ def fit_vae(
         "batch_size": None if in_batches else batch_size,
         "shuffle": not in_batches,
         "verbose": 0,
-        "validation_data": None if validation is None else (validation,),
+        "validation_data": (validation,) if isinstance(validation, np.ndarray) else validation,
     }
     warm_up = epochs // 3 if vae.components > 1 else 0
     if vae.components > 1 and not warm_up:
@@ -599,7 +844,7 @@ def fit_dense_vae(
     ((40, 5), True)
     """
     keras.utils.set_random_seed(seed)
-    vae = build_dense_vae(latent_dim, input_shape=train.shape[1:], **settings)
+    vae = build_dense_vae(latent_dim, input_shape=np.shape(train)[1:], **settings)
     history = fit_vae(vae, train, epochs=epochs, batch_size=batch_size, validation=validation)
     return vae, history
 
@@ -631,6 +876,17 @@ def fit_and_encode(
     return vae.encode(train)[0], vae.encode(test)[0]
 
 
+def _to_learn_from(vae, name, x) -> np.ndarray | keras.utils.PyDataset:
+    """Take images, or batches of them, and refuse what holds none."""
+    if isinstance(x, tuple):
+        raise ValueError(f"{name} must be the images alone, found a tuple of {len(x)}")
+    if not isinstance(x, keras.utils.PyDataset):
+        x = vae._images(name, x)
+    if not len(x):
+        raise ValueError(f"{name} must hold at least one image, found none")
+    return x
+
+
 def _batches(model, inputs, batch_size=1024):
     """Yield the model's outputs as a tuple of arrays, a batch at a time.
 
@@ -640,14 +896,34 @@ def _batches(model, inputs, batch_size=1024):
     for start in range(0, max(len(inputs), 1), batch_size):
         outputs = model(ops.convert_to_tensor(inputs[start : start + batch_size]), training=False)
         outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        yield tuple(ops.convert_to_numpy(output) for output in outputs)
+        yield tuple(ops.convert_to_numpy(ops.cast(output, "float32")) for output in outputs)
+
+
+def _array(x) -> np.ndarray:
+    return ops.convert_to_numpy(x) if ops.is_tensor(x) else np.asarray(x)
+
+
+def _one_each(weights):
+    """Take one column of weights for the row that it is."""
+    return weights[:, 0] if tuple(weights.shape[1:]) == (1,) else weights
+
+
+def _check_shape(name, x, expected) -> None:
+    """Refuse an array or tensor that has other axes than (any number, as expected)."""
+    if not len(x.shape) or tuple(x.shape[1:]) != tuple(expected[1:]):
+        raise ValueError(f"{name} must have shape {_words(expected)}, found {tuple(x.shape)}")
+
+
+def _words(shape) -> str:
+    return f"(n{''.join(f', {length}' for length in shape[1:]) or ','})"
 
 
 def _encoder(images, features, latent_dim) -> keras.Model:
-    z_mean = layers.Dense(latent_dim, name="z_mean")(features)
-    z_log_var = layers.Dense(latent_dim, name="z_log_var")(features)
+    precise = {"dtype": "float32"}  # whatever the layers before run in
+    z_mean = layers.Dense(latent_dim, name="z_mean", **precise)(features)
+    z_log_var = layers.Dense(latent_dim, name="z_log_var", **precise)(features)
     return keras.Model(images, [z_mean, z_log_var], name="encoder")
 
 
 def _last_activation(likelihood) -> str:
-    return "sigmoid" if likelihood.endswith("bernoulli") else "linear"
+    return "sigmoid" if str(likelihood).endswith("bernoulli") else "linear"

@@ -1,11 +1,12 @@
-"""What is written past Python is turned away, and only for a while."""
+"""What every helper may use: a silent error stream, and truth values that are none other."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
-from helpers import silent_stderr
+from helpers import silent_stderr, yes_or_no
 
 
 def test_the_file_descriptor_is_silent_inside_and_speaks_again_after(capfd):
@@ -40,3 +41,29 @@ def test_a_block_within_a_block_gives_the_stream_back_at_the_outer_end(capfd):
         os.write(2, b"lost, too\n")
     os.write(2, b"back\n")
     assert capfd.readouterr().err == "back\n"
+
+
+@pytest.mark.parametrize("dtype", [bool, int, np.uint8, np.float16, np.float32, float])
+def test_yes_and_no_are_bool_whatever_number_they_came_as(dtype):
+    taken = yes_or_no("mask", np.array([[0, 1], [1, 1]], dtype))
+    assert taken.dtype == bool and taken.tolist() == [[False, True], [True, True]]
+    assert yes_or_no("mask", np.zeros((2, 0), dtype)).shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([0.5, 1], r"\[0\.5, 1\.0\]"),
+        ([np.nan, 0], r"\[0\.0, nan\]"),
+        ([-1, 1], r"\[-1, 1\]"),
+        (np.uint8([0, 255]), r"\[0, 255\]"),
+        ([9, 8, 7, 1, 0, 5], r"\[0, 1, 5, 7, 8\]"),
+        (["0", "1"], "dtype <U1"),
+        ([None, True], "dtype object"),
+        ([1j], "dtype complex128"),
+        (np.array(["2020-01-01"], "M8[D]"), r"dtype datetime64\[D\]"),
+    ],
+)
+def test_what_is_neither_is_refused_by_its_name(values, found):
+    with pytest.raises(ValueError, match=f"^mask must hold 0 and 1 only, found {found}"):
+        yes_or_no("mask", values)

@@ -69,8 +69,8 @@ def small_scan(**changes):
 @pytest.mark.parametrize("shape", [(1, 5, 5), (7, 4, 9), (50, 28, 28), (3, 60, 20)])
 def test_images_come_back_from_their_sheet_in_order(shape):
     images = np.random.default_rng(0).random(shape)
-    back = tiles(live_figures._sprite(images))
-    assert len(back) < shape[0] + live_figures._sprite(images)["columns"]
+    back = tiles(live_figures._sprite("images", images))
+    assert len(back) < shape[0] + live_figures._sprite("images", images)["columns"]
     np.testing.assert_allclose(np.stack(back[: shape[0]]) / 255, images, atol=0.5 / 255 + 1e-9)
 
 
@@ -95,6 +95,46 @@ def test_a_point_keeps_its_place_its_class_and_what_is_known_of_it():
 def test_a_scatter_that_does_not_fit_says_what(changes, message):
     with pytest.raises(ValueError, match=message):
         two_digits(**changes)
+
+
+@pytest.mark.parametrize("dtype", [int, bool, float, np.uint8])
+def test_a_class_may_be_any_type_of_number(dtype):
+    told = held(two_digits(kind=np.array([0, 1], dtype)))["told"]
+    assert told == ["digit 0", "digit 1"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_pixels_that_cannot_be_shown_are_refused(value):
+    images = np.zeros((2, 28, 28))
+    images[1, 2, 3] = value
+    with pytest.raises(ValueError, match="images must be finite, found 1 pixels"):
+        two_digits(images=images)
+    volume = np.zeros((3, 56, 84))
+    volume[0, 0, :2] = value
+    with pytest.raises(ValueError, match="volume must be finite, found 2 pixels"):
+        small_scan(volume=volume)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, int, np.float32])
+def test_the_outline_is_the_same_in_any_type_of_mask(dtype):
+    lesion = np.zeros((3, 56, 84))
+    lesion[1, 4:6, 30:33] = 1
+    assert held(small_scan(lesion=lesion.astype(dtype))) == held(small_scan())
+
+
+@pytest.mark.parametrize("value", [0.5, 2, 255, -1, np.nan])
+def test_a_lesion_is_there_or_not(value):
+    lesion = np.zeros((3, 56, 84))
+    lesion[1, 4:6, 30:33] = value
+    with pytest.raises(ValueError, match="lesion must hold 0 and 1 only, found"):
+        small_scan(lesion=lesion)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_patches_cut_without_a_mask_have_no_share_to_show(value):
+    share = np.array([0, value, value])
+    with pytest.raises(ValueError, match="lesion_fraction must be finite, found 2 of 3"):
+        small_scan(lesion_fraction=share)
 
 
 def test_the_decoder_keeps_its_weights_to_half_precision():

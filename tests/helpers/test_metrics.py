@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 
 from helpers.metrics import (
     cluster_accuracy,
@@ -314,3 +316,185 @@ def test_a_map_that_cannot_be_judged_is_refused(shape, lesions, message):
     lesion[0, 0, :lesions] = True
     with pytest.raises(ValueError, match=message):
         score_map(lesion, np.zeros(shape), np.ones((1, 2, 3), bool))
+
+
+# -- labels are yes or no --------------------------------------------------------------------------
+
+NO_LABELS = {
+    "fractions": [0.0, 0.25, 1.0, 0.0],
+    "nearly one": np.float32([0, 0.99999994, 1, 0]),
+    "no mask": [np.nan, 1.0, 0.0, 0.0],
+    "nothing but NaN": [np.nan] * 4,
+    "infinite": [0, np.inf, 1, 0],
+    "1 and 2": [1, 2, 2, 1],
+    "-1 and 1": [-1, 1, 1, -1],
+    "0 and 255": np.uint8([0, 255, 255, 0]),
+    "text of numbers": ["0", "1", "1", "0"],
+    "text of truths": ["False", "True", "True", "False"],
+    "None": [None, True, True, False],
+    "objects": np.array([0, 1, 1, 0], object),
+    "bytes": [b"0", b"1", b"1", b"0"],
+    "complex": [0j, 1, 1, 0],
+}
+YES_OR_NO = [bool, int, np.uint8, np.int64, float, np.float16, np.float32]
+
+
+def judged(is_lesion):
+    """What every judge says of the same four patches of two patients."""
+    score, patients = [4.0, 3.0, 2.0, 1.0], np.array(list("abab"))
+    codes = np.array(score)[:, None]
+    folds = [(np.arange(4), np.arange(4))]
+    boxes = np.reshape(is_lesion, (1, 2, 2)), np.reshape(score, (1, 2, 2)), np.ones((1, 2, 2))
+    return {
+        "recall": lambda: recall_at_purity(is_lesion, score),
+        "bootstrap": lambda: patient_bootstrap(
+            average_precision_score, is_lesion, score, patients, n_resamples=9
+        ),
+        "draws": lambda: patient_draws(is_lesion, score, patients, n_draws=9)["AP"].tolist(),
+        "held out": lambda: held_out_score(
+            LogisticRegression(), [(codes, codes)], folds, is_lesion
+        ).tolist(),
+        "map": lambda: score_map(*boxes),
+        "brain": lambda: score_map(np.ones((1, 2, 2)), boxes[1], boxes[0]),
+    }
+
+
+JUDGES = list(judged([1, 0, 1, 0]))
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+@pytest.mark.parametrize("labels", NO_LABELS.values(), ids=NO_LABELS)
+def test_what_is_neither_yes_nor_no_is_refused(labels, judge):
+    with pytest.raises(ValueError, match=r"^(is_lesion|lesion|brain) must hold 0 and 1 only, foun"):
+        judged(labels)[judge]()
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+def test_yes_and_no_may_come_in_any_type_of_number(judge):
+    expected = judged([True, False, True, False])[judge]()
+    for dtype in YES_OR_NO:
+        assert judged(np.array([1, 0, 1, 0], dtype))[judge]() == expected
+    assert judged([1, 0, 1.0, False])[judge]() == expected
+
+
+def test_a_refused_label_is_shown_with_all_its_digits():
+    with pytest.raises(ValueError, match=r"found \[0\.0, 0\.9999999403953552, 1\.0\]"):
+        recall_at_purity(NO_LABELS["nearly one"], [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("score", [["1", "2"], [None, 1], [1j, 2], np.array([1, 2], object)])
+def test_a_score_is_a_number(score):
+    for judge in (
+        lambda: recall_at_purity([1, 0], score),
+        lambda: patient_draws([1, 0], score, ["a", "b"]),
+        lambda: score_map([[[1, 0]]], [[score]], [[[1, 1]]]),
+    ):
+        with pytest.raises(ValueError, match="must hold real numbers, found dtype"):
+            judge()
+
+
+def test_a_map_may_hold_anything_outside_the_brain_and_only_numbers_inside():
+    lesion, brain = np.array([[[1, 0, 0]]]), np.array([[[1, 1, 0]]])
+    assert score_map(lesion, [[[2.0, 1.0, np.nan]]], brain)["AP"] == 1
+    with pytest.raises(ValueError, match="values holds 1 values that are not finite, of 2"):
+        score_map(lesion, [[[np.nan, 1.0, 0.0]]], brain)
+
+
+@pytest.mark.parametrize(
+    "labels", [[0.3, 0.7], [np.nan, 1], [np.inf, 1], [None, 1], [1j, 2], [0.99999994, 1]]
+)
+def test_a_class_has_a_name_and_a_fraction_is_none(labels):
+    for pair in ((labels, [0, 1]), ([0, 1], labels)):
+        with pytest.raises(ValueError, match="must be whole numbers, text or bool, found"):
+            cluster_accuracy(*pair)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [7, 9, 9],
+        [-1, 1, 1],
+        [1.0, 2.0, 2.0],
+        [False, True, True],
+        ["b", "a", "a"],
+        np.array(["b", "a", "a"], object),
+        np.uint8([0, 255, 255]),
+    ],
+)
+def test_classes_may_have_any_names(labels):
+    assert cluster_accuracy(labels, [0, 1, 1]) == 1
+    assert cluster_accuracy(["x", "y", "x"], labels) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("ids", [["a", None], [1.0, np.nan], np.array([np.nan, "b"], object), "ab"])
+def test_a_patch_without_a_patient_is_refused(ids):
+    for judge in (
+        lambda: patient_folds(ids, 2),
+        lambda: patient_draws([1, 0], [1, 2], ids),
+        lambda: patient_bootstrap(max, [1, 0], [1, 2], ids),
+    ):
+        with pytest.raises(ValueError, match="subject_ids"):
+            judge()
+
+
+@pytest.mark.parametrize(("ids", "n_folds"), [("aabb", 3), ("aaaa", 2), ("abcd", 1), ("", 4)])
+def test_there_are_from_two_folds_to_one_a_patient(ids, n_folds):
+    with pytest.raises(ValueError, match=f"found {n_folds} folds and {len(set(ids))} patients"):
+        patient_folds(np.array(list(ids), str), n_folds)
+
+
+@pytest.mark.parametrize("readout", [LogisticRegression(), KNeighborsClassifier(2), GaussianNB()])
+@pytest.mark.parametrize(("value", "kind"), [(True, "lesion"), (False, "healthy")])
+def test_a_fold_of_one_kind_is_named_with_its_patients(readout, value, kind):
+    ids = np.repeat(["sub-1", "sub-2", "sub-3"], 4)
+    folds = patient_folds(ids, 3)
+    codes = [(np.eye(12)[a], np.eye(12)[b]) for a, b in folds]
+    # Only the patient whom the second fold holds out has both kinds.
+    alone = ids[folds[1][1][0]]
+    is_lesion = np.where((ids == alone) & (np.arange(12) % 2 == 0), not value, value)
+    others = ", ".join(sorted(set(ids) - {alone}))
+    told = f"^fold 2 of 3 must be .* found {kind} ones alone, 8 of them"
+    with pytest.raises(ValueError, match=f"{told}, of the patients {others}$"):
+        held_out_score(readout, codes, folds, is_lesion)
+    with pytest.raises(ValueError, match=f"{told}$"):  # whose they are, a plain list does not tell
+        held_out_score(readout, codes, list(folds), is_lesion)
+
+
+def test_of_many_patients_the_first_are_named():
+    ids = np.array([f"sub-{n:02}" for n in range(40)])
+    folds = patient_folds(ids)
+    codes = [(a, b) for a, b in folds]
+    with pytest.raises(ValueError, match=r"patients (sub-\d\d, ){9}sub-\d\d and 20 more$"):
+        held_out_score(LogisticRegression(), codes, folds, np.zeros(40))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"is_lesion": [0, 1, 0]}, r"^is_lesion must have shape \(4,\), .* found \(3,\)"),
+        ({"is_lesion": [[0, 1, 0, 1]]}, r"^is_lesion must have shape \(4,\), .* found \(1, 4\)"),
+        ({"codes": [(np.zeros((3, 1)), np.zeros((2, 1)))] * 2}, "fold 1 must be 2 to .* found 3 a"),
+        ({"codes": [(np.zeros((2, 1)), np.zeros((1, 1)))] * 2}, "fold 1 .* 2 held out, found 2 an"),
+    ],
+)
+def test_codes_and_labels_are_those_of_the_folds(changes, message):
+    folds = patient_folds(np.array(list("aabb")), 2)
+    arguments = {"codes": [(np.zeros((2, 1)),) * 2] * 2, "is_lesion": [0, 1, 0, 1]} | changes
+    with pytest.raises(ValueError, match=message):
+        held_out_score(LogisticRegression(), folds=folds, **arguments)
+
+
+def test_a_patch_that_no_fold_holds_out_has_no_score():
+    x, is_lesion = np.array([[0.0], [9.0], [0.0], [9.0]]), [0, 1, 0, 1]
+    folds = patient_folds(np.array(list("aabb")), 2)[:1]
+    score = held_out_score(LogisticRegression(), [(x[a], x[b]) for a, b in folds], folds, is_lesion)
+    assert np.isfinite(score[folds[0][1]]).all() and np.isnan(score[folds[0][0]]).all()
+    masks = [tuple(np.isin(np.arange(4), half) for half in folds[0])]  # halves told by masks
+    again = held_out_score(LogisticRegression(), [(x[a], x[b]) for a, b in masks], masks, is_lesion)
+    np.testing.assert_array_equal(again, score)
+
+
+def test_the_purity_is_a_share():
+    for purity in (0, 1.01, np.nan, -0.5):
+        with pytest.raises(ValueError, match="purity must lie in"):
+            patient_draws([1, 0], [1, 2], ["a", "b"], purity=purity)

@@ -98,3 +98,35 @@ def owner(boxes, place):
         and -0.01 <= place[1] - box.get_y() <= box.get_height() + 0.01
     )
     return found
+
+
+@pytest.mark.parametrize("classes", [[0, 2], [-1, 0], [0, 0.5], [0, np.nan], ["0", "1"]])
+def test_a_point_of_no_named_class_is_refused_not_left_out(classes):
+    with pytest.raises(ValueError, match="classes must count from 0 to 1, found"):
+        plots.scatter_by_class(np.eye(2), np.array(classes), ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "found"),
+    [([0], "ab", "1 classes and 2 names"), ([0, 1], "abcdefg", "2 classes and 7 names")],
+)
+def test_each_point_has_a_class_and_each_class_a_colour(classes, names, found):
+    with pytest.raises(ValueError, match=f"2 points, of at most 6 names; found {found}"):
+        plots.scatter_by_class(np.eye(2), np.array(classes), list(names))
+
+
+@pytest.mark.parametrize("dtype", [bool, int, float])
+def test_a_class_may_be_any_type_of_number(dtype):
+    axes = plots.scatter_by_class(np.eye(2), np.array([0, 1], dtype), ["a", "b"])
+    assert sum(len(drawn.get_offsets()) for drawn in axes.collections) == 2
+
+
+@pytest.mark.parametrize("value", [0.5, 2, 255, np.nan])
+def test_a_lesion_is_there_or_not(value):
+    lesion = np.zeros((56, 56))
+    lesion[10:20, 10:20] = value
+    with pytest.raises(ValueError, match="lesion must hold 0 and 1 only"):
+        plots.show_slice(np.ones((56, 56)), lesion=lesion)
+    assert plots.show_slice(np.ones((56, 56)), lesion=np.sign(lesion) == 1) is not None
+    with pytest.raises(ValueError, match=r"image's shape \(56, 56\), found \(56, 50\)"):
+        plots.show_slice(np.ones((56, 56)), lesion=np.zeros((56, 50)))

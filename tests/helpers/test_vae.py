@@ -13,6 +13,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 from helpers.vae import (
+    LIKELIHOODS,
     VAE,
     Sampling,
     build_conv_vae,
@@ -766,3 +767,739 @@ def test_only_the_advice_on_tracing_is_dropped(caplog):
     logger.warning("out of memory")
     logger.removeHandler(caplog.handler)
     assert {record.getMessage() for record in caplog.records} == {"out of memory"}
+
+
+# --- what a user of Keras relies on -----------------------------------------------------------
+
+
+@pytest.fixture
+def half():
+    """Let a test choose the precision that networks run in."""
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)
+
+
+def small(images, *, optimizer="adam", compiled=None, seed=0, **settings):
+    """A small VAE, compiled; without noise, so that each image has one loss."""
+    keras.utils.set_random_seed(seed)
+    vae = build_dense_vae(2, input_shape=images.shape[1:], hidden_units=8, **settings)
+    # To compile takes longer than these few steps, but on JAX.
+    eager = {"run_eagerly": keras.backend.backend() != "jax"}
+    vae.compile(optimizer=optimizer, **(eager if compiled is None else compiled))
+    vae.sampling.call = lambda inputs: inputs[0]
+    return vae
+
+
+def losses_of(vae, x, targets=None):
+    """The loss of each image, by hand."""
+    mean, log_var = vae.encode(x)
+    target = np.asarray(x if targets is None else targets, np.float32)
+    spent = reconstruction_loss(target, vae.decode(mean), vae.likelihood)
+    return array(spent) + vae.beta * array(kl_divergence(mean, log_var))
+
+
+def evaluated(vae, *data, **settings):
+    return vae.evaluate(*data, verbose=0, return_dict=True, **settings)
+
+
+class Batches(keras.utils.PyDataset):
+    """Tuples of arrays, in batches of 50, as Keras wants them."""
+
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return len(self.arrays[0]) // 50
+
+    def __getitem__(self, i):
+        return tuple(part[50 * i : 50 * i + 50] for part in self.arrays)
+
+
+def as_tf_data(*arrays):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(50)
+
+
+def as_loader(*arrays):
+    torch = pytest.importorskip("torch")
+    parts = torch.utils.data.TensorDataset(*map(torch.from_numpy, arrays))
+    return torch.utils.data.DataLoader(parts, batch_size=50)
+
+
+WEIGHTS = np.tile(np.float32([0, 0.5, 1, 3]), 125)
+SOURCES = [Batches, as_tf_data, as_loader]
+
+
+@pytest.mark.parametrize(
+    "shape_of",
+    [
+        lambda w: w,
+        lambda w: w[:, None],
+        lambda w: w.astype(float),
+        lambda w: w.tolist(),
+        lambda w: keras.ops.convert_to_tensor(w),
+    ],
+    ids=["row", "column", "float64", "list", "tensor"],
+)
+def test_a_weight_multiplies_the_loss_of_its_image(stripes, shape_of):
+    vae = small(stripes)
+    logs = evaluated(vae, stripes, sample_weight=shape_of(WEIGHTS))
+    assert logs["loss"] == pytest.approx((WEIGHTS * losses_of(vae, stripes)).mean(), rel=1e-4)
+    assert logs["loss"] == pytest.approx(logs["reconstruction_loss"] + logs["kl_loss"], rel=1e-5)
+    history = vae.fit(stripes, sample_weight=shape_of(WEIGHTS), epochs=1, verbose=0).history
+    assert history["loss"] != small(stripes).fit(stripes, epochs=1, verbose=0).history["loss"]
+
+
+@pytest.mark.parametrize("dtype", [bool, int, np.uint8])
+def test_images_of_no_weight_teach_nothing(stripes, dtype):
+    kept = np.arange(500) < 50
+    vae, other = (small(stripes, optimizer="sgd") for _ in range(2))
+    before = [array(weight) for weight in vae.weights]
+    for weights in (kept.astype(dtype), 10 * kept):  # ten times the loss of a tenth of the images
+        vae.fit(stripes, sample_weight=weights, batch_size=500, verbose=0)
+    other.fit(stripes[:50], sample_weight=np.full(50, 0.1), batch_size=50, verbose=0)
+    other.fit(stripes[:50], batch_size=50, verbose=0)
+    for one, same in zip(vae.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(one, same, atol=1e-4)
+    assert any((a != b).any() for a, b in zip(before, vae.get_weights(), strict=False))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_batches_may_bring_targets_and_weights(stripes, source):
+    others = np.ascontiguousarray(stripes[:, :, ::-1])
+    for data, expected in (
+        ((stripes,), losses_of(small(stripes), stripes)),
+        ((stripes, others, WEIGHTS), WEIGHTS * losses_of(small(stripes), stripes, others)),
+    ):
+        vae = small(stripes)
+        assert evaluated(vae, source(*data))["loss"] == pytest.approx(expected.mean(), rel=1e-4)
+        by_arrays, x, y, weights = small(stripes), *data, *[None] * (3 - len(data))
+        history = by_arrays.fit(x, y, 50, 1, 0, shuffle=False, sample_weight=weights).history
+        again = vae.fit(source(*data), verbose=0, shuffle=False).history
+        assert again == {name: pytest.approx(value, rel=1e-4) for name, value in history.items()}
+
+
+def test_held_out_images_have_targets_and_weights_too(stripes):
+    train, x, y, weights = stripes[:300], stripes[300:], stripes[300:, ::-1], WEIGHTS[300:]
+    for held_out in (x, (x, y), [x, y, weights], (x, None, weights), Batches(x, y, weights)):
+        vae = small(stripes)
+        history = vae.fit(train, validation_data=held_out, verbose=0).history
+        bare = not isinstance(held_out, (tuple, list, Batches))
+        parts = (held_out,) if bare else getattr(held_out, "arrays", held_out)
+        expected = losses_of(vae, *parts[:2]) * (parts[2] if len(parts) > 2 else 1)
+        assert history["val_loss"] == [pytest.approx(expected.mean(), rel=1e-4)]
+    vae = small(stripes)
+    history = vae.fit(stripes, sample_weight=WEIGHTS, validation_split=0.4, verbose=0).history
+    assert history["val_loss"] == [pytest.approx((weights * losses_of(vae, x)).mean(), rel=1e-4)]
+
+
+def test_images_drawn_from_themselves_need_no_target(stripes):
+    alone, itself, copied = (
+        fitted_on(stripes)
+        for fitted_on in (
+            lambda x: small(x).fit(x, epochs=2, verbose=0),
+            lambda x: small(x).fit(x, x, epochs=2, verbose=0),
+            lambda x: small(x).fit(x, x.copy(), epochs=2, verbose=0),
+        )
+    )
+    assert alone.history == itself.history == copied.history
+
+
+def test_clean_images_are_drawn_from_noisy_ones(stripes, tmp_path):
+    noisy = stripes + np.random.default_rng(1).normal(0, 0.4, stripes.shape).astype("f4")
+    assert noisy.min() < -0.5 and noisy.max() > 1.5  # which no likelihood of [0, 1] could draw
+    keras.utils.set_random_seed(0)
+    vae = build_dense_vae(4, input_shape=(8, 8))
+    vae.compile(optimizer=keras.optimizers.Adam(3e-3))
+    vae.fit(noisy[:400], stripes[:400], epochs=30, batch_size=50, verbose=0)
+    drawn = vae.decode(vae.encode(noisy[400:])[0])
+    assert np.abs(drawn - stripes[400:]).mean() < 0.6 * np.abs(noisy[400:] - stripes[400:]).mean()
+    vae.save(tmp_path / "vae.keras")
+    loaded = keras.saving.load_model(tmp_path / "vae.keras")
+    np.testing.assert_array_equal(loaded.encode(noisy)[0], vae.encode(noisy)[0])
+
+
+def test_measuring_against_targets_does_not_widen_what_is_taken(stripes):
+    vae = small(stripes)
+    vae.evaluate(stripes, stripes.copy(), verbose=0)
+    with pytest.raises(ValueError, match="x must lie in"):
+        vae.encode(2 * stripes)
+
+
+def adding_loss(inputs):
+    class Adds(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(7 * keras.ops.mean(x) ** 2)
+            self.add_loss(5.0 * keras.ops.ones(()))
+            return x
+
+    return Adds()(inputs)
+
+
+PENALTIES = {
+    "kernel": lambda x: keras.layers.Dense(4, kernel_regularizer=keras.regularizers.L2(1000))(x),
+    "bias": lambda x: keras.layers.Dense(
+        4, bias_initializer="ones", bias_regularizer=keras.regularizers.L1(1000)
+    )(x),
+    "activity": lambda x: keras.layers.Dense(4, activity_regularizer="l2")(x),
+    "layer": keras.layers.ActivityRegularization(l1=3.0),
+    "added": adding_loss,
+    "inner": lambda x: keras.Sequential([keras.layers.Dense(4, kernel_regularizer="l1")])(x),
+}
+
+
+@pytest.mark.parametrize("where", ["encoder", "decoder"])
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
+def test_losses_of_layers_enter_the_loss(penalty, where):
+    x = np.random.default_rng(0).normal(size=(50, 6)).astype("f4")
+    keras.utils.set_random_seed(0)
+    images, z = keras.Input((6,)), keras.Input((2,))
+    features = penalty(images) if where == "encoder" else images
+    encoder = keras.Model(images, [keras.layers.Dense(2)(features) for _ in range(2)])
+    features = penalty(z) if where == "decoder" else z
+    decoder = keras.Model(z, keras.layers.Dense(6)(features))
+    vae = VAE(encoder, decoder, likelihood="gaussian")
+    vae.compile(optimizer="adam")
+    for logs in (
+        evaluated(vae, x, batch_size=50),
+        {name: values[0] for name, values in vae.fit(x, batch_size=50, verbose=0).history.items()},
+    ):
+        own = logs["reconstruction_loss"] + logs["kl_loss"]
+        assert logs["loss"] - own > 0.01
+        if where == "encoder" and vae.optimizer.iterations == 0:
+            vae.encoder(x)  # its losses are now those of these images
+            expected = sum(float(array(loss)) for loss in vae.encoder.losses)
+            assert logs["loss"] - own == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_regulariser_holds_the_weights_down(stripes):
+    def trained(strength):
+        keras.utils.set_random_seed(0)
+        images, z = keras.Input((8, 8)), keras.Input((2,))
+        hold = keras.regularizers.L2(strength)
+        flat = keras.layers.Flatten()(images)
+        parts = [keras.layers.Dense(2, kernel_regularizer=hold)(flat) for _ in range(2)]
+        pixels = keras.layers.Reshape((8, 8))(keras.layers.Dense(64, "sigmoid")(z))
+        vae = VAE(keras.Model(images, parts), keras.Model(z, pixels))
+        vae.compile(optimizer=keras.optimizers.Adam(1e-2))
+        vae.fit(stripes, epochs=5, verbose=0)
+        return np.abs(vae.encoder.get_weights()[0]).mean()
+
+    assert trained(1000) < 0.2 * trained(0)
+
+
+def test_metrics_compare_what_is_drawn_with_what_was_to_be_drawn(stripes, tmp_path):
+    others = stripes[:, ::-1]
+    settings = {"metrics": ["mae", keras.metrics.MeanSquaredError()], "weighted_metrics": ["mse"]}
+    vae = small(stripes, compiled=settings)
+    off = vae.decode(vae.encode(stripes)[0]) - others
+    logs = evaluated(vae, stripes, others, sample_weight=WEIGHTS)
+    assert logs["mae"] == pytest.approx(np.abs(off).mean(), rel=1e-4)
+    assert logs["mean_squared_error"] == pytest.approx(np.square(off).mean(), rel=1e-4)
+    weighted = (np.square(off).mean(axis=(1, 2)) * WEIGHTS).sum() / WEIGHTS.sum()
+    assert logs["mse"] == pytest.approx(weighted, rel=1e-3)
+    history = vae.fit(stripes, validation_data=(stripes, others), verbose=0).history
+    assert {"mae", "val_mae", "mse", "val_mse", "val_mean_squared_error"} <= set(history)
+    vae.save(tmp_path / "vae.keras")
+    loaded = keras.saving.load_model(tmp_path / "vae.keras")
+    loaded.sampling.call = lambda inputs: inputs[0]
+    assert evaluated(loaded, stripes) == pytest.approx(evaluated(vae, stripes), rel=1e-5)
+    assert int(loaded.optimizer.iterations) == int(vae.optimizer.iterations) > 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"loss": "mse"},
+        {"loss": keras.losses.MeanAbsoluteError()},
+        {"loss": lambda x, drawn: 0 * x},
+        {"loss": {"decoded": "mse"}},
+        {"loss_weights": [1.0]},
+        {"loss": "binary_crossentropy", "loss_weights": 2.0},
+    ],
+)
+def test_another_loss_than_its_own_is_refused(stripes, given):
+    for call in (lambda vae: vae.compile(**given), lambda vae: vae.compile("adam", **given)):
+        with pytest.raises(ValueError, match=r"a VAE brings its own loss, .* choose `likelihood`"):
+            call(small(stripes))
+
+
+@pytest.mark.parametrize("weights", [{0: 1.0, 1: 5.0}, {0: 1.0}, {}])
+def test_weights_of_classes_are_refused(stripes, weights):
+    for call in (
+        lambda vae: vae.fit(stripes, class_weight=weights),
+        lambda vae: vae.fit(stripes, np.zeros(500), class_weight=weights),
+        lambda vae: vae.train_on_batch(stripes, class_weight=weights),
+    ):
+        with pytest.raises(
+            ValueError, match=r"class_weight must be None, .* by sample_weight; fou"
+        ):
+            call(small(stripes))
+
+
+@pytest.mark.parametrize(
+    ("policy", "likelihood", "build"),
+    [
+        *(("mixed_float16", likelihood, build_dense_vae) for likelihood in LIKELIHOODS),
+        ("mixed_float16", "bernoulli", build_conv_vae),
+        ("mixed_bfloat16", "bernoulli", build_dense_vae),
+        ("float16", "learned_gaussian", build_dense_vae),
+    ],
+)
+def test_half_a_precision_is_enough_for_the_network_but_not_for_the_loss(
+    stripes, tmp_path, half, policy, likelihood, build
+):
+    def built(policy):
+        half(policy)
+        vae = build(2, input_shape=(8, 8), likelihood=likelihood, components=2)
+        vae.compile(optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-4))
+        vae.sampling.call = lambda inputs: inputs[0]
+        return vae
+
+    full, vae = built("float32"), built(policy)
+    vae.set_weights(full.get_weights())
+    logs, expected = (evaluated(model, stripes) for model in (vae, full))
+    assert logs == pytest.approx(expected, rel=0.02, abs=0.02)
+    history = vae.fit(stripes, validation_data=(stripes,), epochs=3, verbose=0).history
+    assert history["val_loss"][-1] < expected["loss"]
+    assert vae.log_var.dtype == vae.prior_means.dtype == "float32"
+    codes = vae.encode(stripes)
+    assert [part.dtype for part in (*codes, vae.decode(codes[0]))] == [np.float32] * 3
+    vae.save(tmp_path / "vae.keras")
+    for policy_then in (policy, "float32"):
+        half(policy_then)
+        loaded = keras.saving.load_model(tmp_path / "vae.keras")
+        for before, after in zip(codes, loaded.encode(stripes), strict=True):
+            np.testing.assert_array_equal(before, after)
+
+
+def test_a_custom_network_may_run_in_half_precision(half):
+    half("mixed_float16")
+    x = np.random.default_rng(0).random((64, 6), "f4")
+    images, z = keras.Input((6,)), keras.Input((2,))
+    encoder = keras.Model(images, [keras.layers.Dense(2)(images) for _ in range(2)])
+    for likelihood in LIKELIHOODS:
+        vae = VAE(
+            encoder, keras.Model(z, keras.layers.Dense(6, "sigmoid")(z)), likelihood=likelihood
+        )
+        vae.compile(optimizer="adam", metrics=["mae"])
+        assert np.isfinite(vae.fit(x, epochs=2, verbose=0).history["loss"]).all()
+        assert vae.encode(x)[0].dtype == np.float32
+
+
+def test_a_sum_of_many_pixels_is_not_rounded_to_half_precision():
+    x, drawn = np.full((1, 256, 256), 0.5, np.float16), np.full((1, 256, 256), 0.25, np.float16)
+    exact = -(256**2) * np.log(0.25 * 0.75) / 2
+    for one, other in ((x, drawn), (x.astype("f4"), drawn), (x.astype(float), drawn)):
+        for parts in ((one, other), map(keras.ops.convert_to_tensor, (one, other))):
+            assert float(array(reconstruction_loss(*parts))[0]) == pytest.approx(exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("components", [1, 3])
+@pytest.mark.parametrize("build", [build_dense_vae, build_conv_vae])
+def test_an_exported_model_gives_the_same_codes_and_draws_from_them(
+    stripes, tmp_path, build, components, half
+):
+    for policy in ("float32", "mixed_float16"):
+        half(policy)
+        vae = build(2, input_shape=(8, 8), components=components)
+        vae.compile(optimizer="adam")
+        if policy == "float32":  # one that has learned, and one that has not
+            vae.fit(stripes, epochs=1, verbose=0)
+        mean, log_var = vae.encode(stripes)
+        expected = {"z_mean": mean, "z_log_var": log_var, "decoded": vae.decode(mean)}
+        given = exported(vae, str(tmp_path / policy), stripes)
+        assert set(given) == set(expected)
+        for name, values in expected.items():
+            np.testing.assert_allclose(given[name], values, atol=2e-3, err_msg=name)
+
+
+def exported(vae, path, images):
+    """What the exported model says, without Keras."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        vae.export(path + ".pt2", verbose=False)
+        told = torch.export.load(path + ".pt2").module()(torch.from_numpy(images))
+        return {name: value.detach().numpy() for name, value in told.items()}
+    import tensorflow as tf
+
+    vae.export(path, verbose=False)
+    loaded = tf.saved_model.load(path)
+    return {name: np.asarray(value) for name, value in loaded.serve(images).items()}
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [
+        {"steps_per_execution": 4},
+        {"run_eagerly": True},
+        {"jit_compile": True},
+        {"jit_compile": False},
+        {"metrics": ["mae"], "steps_per_execution": 3},
+    ],
+    ids=str,
+)
+def test_however_it_is_compiled_it_is_the_same_training(stripes, compiled):
+    if keras.backend.backend() == "torch" and compiled.get("jit_compile"):
+        pytest.skip("PyTorch compiles with a C++ compiler of its own")
+    data = {"y": stripes[:, ::-1].copy(), "sample_weight": WEIGHTS, "epochs": 2, "verbose": 0}
+    plain = small(stripes).fit(stripes, **data).history
+    history = small(stripes, compiled=compiled).fit(stripes, **data).history
+    assert {name: history[name] for name in plain} == {
+        name: pytest.approx(values, rel=1e-3) for name, values in plain.items()
+    }
+
+
+def test_callbacks_are_called(stripes, tmp_path):
+    kept = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_loss")
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=1e6)
+    listed = keras.callbacks.CallbackList([stop], add_history=True)
+    for callbacks in ([kept, stop], (kept, stop), stop, listed):
+        vae = small(stripes)
+        listed.set_model(vae)
+        settings = {"validation_data": (stripes,), "epochs": 9, "verbose": 0}
+        assert vae.fit(stripes, callbacks=callbacks, **settings).epoch == [0, 1]
+    assert keras.saving.load_model(tmp_path / "best.keras").encode(stripes)[0].shape == (500, 2)
+
+
+def test_one_batch_is_learned_from_and_judged_as_the_others_are(stripes):
+    others = stripes[:, ::-1]
+    vae = small(stripes)
+    expected = (WEIGHTS * losses_of(vae, stripes, others)).mean()
+    judged = vae.test_on_batch(stripes, others, WEIGHTS, return_dict=True)
+    assert judged["loss"] == pytest.approx(expected, rel=1e-4)
+    vae.reset_metrics()
+    learned = vae.train_on_batch(stripes, others, sample_weight=WEIGHTS, return_dict=True)
+    assert learned["loss"] == pytest.approx(expected, rel=1e-4)
+    assert (WEIGHTS * losses_of(vae, stripes, others)).mean() < expected
+
+
+def test_predicting_is_encoding_and_drawing(stripes):
+    vae = small(stripes)
+    told = vae.predict(stripes, verbose=0, batch_size=64)
+    np.testing.assert_allclose(told["z_mean"], vae.encode(stripes)[0], atol=1e-5)
+    np.testing.assert_allclose(told["decoded"], vae.decode(told["z_mean"]), atol=1e-5)
+
+
+# --- what a likelihood can take ---------------------------------------------------------------
+
+BERNOULLIS, GAUSSIANS = LIKELIHOODS[:2], LIKELIHOODS[2:]
+
+
+def with_pixel(value):
+    def put(x):
+        x = x.copy()
+        x[3, 4, 5] = value
+        return x
+
+    return put
+
+
+NOT_FINITE = {"NaN": with_pixel(np.nan), "inf": with_pixel(np.inf), "-inf": with_pixel(-np.inf)}
+OUT_OF_RANGE = {
+    "0 to 255": lambda x: 255 * x,
+    "uint8": lambda x: (255 * x).astype(np.uint8),
+    "0 to 3000": lambda x: 3000 * x,
+    "int16": lambda x: (3000 * x).astype(np.int16),
+    "z-scores": lambda x: (x - x.mean()) / x.std(),
+    "-1 to 1": lambda x: 2 * x - 1,
+    "one pixel": with_pixel(1.01),
+    "float64": lambda x: x.astype(float) - 0.1,
+}
+NO_NUMBERS = {
+    "object": lambda x: x.astype(object),
+    "text": lambda x: x.astype(str),
+    "complex": lambda x: x.astype(complex),
+}
+WELCOME = {
+    "float16": lambda x: x.astype(np.float16),
+    "float64": lambda x: x.astype(float),
+    "bool": lambda x: x > 0.5,
+    "uint8": lambda x: (x > 0.5).astype(np.uint8),
+    "int": lambda x: (x > 0.5).astype(int),
+    "rounded": lambda x: x * np.float32(1 + 1e-6),
+    "strided": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "big-endian": lambda x: x.astype(">f4"),
+    "read-only": lambda x: np.broadcast_to(x[:1], x.shape),
+    "tensor": lambda x: keras.ops.convert_to_tensor(x),
+}
+ENTRANCES = {
+    "fit_vae": lambda vae, x: fit_vae(vae, x, epochs=3),
+    "validation": lambda vae, x: fit_vae(vae, np.zeros((50, 8, 8), "f4"), epochs=3, validation=x),
+    "fit": lambda vae, x: vae.fit(x, verbose=0),
+    "targets": lambda vae, x: vae.fit(np.zeros((500, 8, 8), "f4"), x, verbose=0),
+    "validation_data": lambda vae, x: vae.fit(
+        np.zeros((50, 8, 8), "f4"), validation_data=(x,), verbose=0
+    ),
+    "evaluate": lambda vae, x: vae.evaluate(x, verbose=0),
+    "predict": lambda vae, x: vae.predict(x, verbose=0),
+    "encode": lambda vae, x: vae.encode(x),
+    "belonging": lambda vae, x: vae.belonging(x),
+    "train_on_batch": lambda vae, x: vae.train_on_batch(x),
+    "test_on_batch": lambda vae, x: vae.test_on_batch(x),
+    "fit_dense_vae": lambda vae, x: fit_dense_vae(
+        x, epochs=1, likelihood=vae.likelihood, hidden_units=8
+    ),
+    "reconstruction_loss": lambda vae, x: reconstruction_loss(
+        x, np.full(x.shape, 0.5, "f4"), vae.likelihood
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", NOT_FINITE.values(), ids=NOT_FINITE)
+@pytest.mark.parametrize("enter", ENTRANCES.values(), ids=ENTRANCES)
+def test_one_pixel_that_is_not_finite_is_refused(stripes, enter, spoil):
+    vae = small(stripes, likelihood="gaussian")
+    with pytest.raises(ValueError, match=r"must be finite, found 1 of 32000 values NaN or infin"):
+        enter(vae, spoil(stripes))
+
+
+@pytest.mark.parametrize("spoil", OUT_OF_RANGE.values(), ids=OUT_OF_RANGE)
+@pytest.mark.parametrize("enter", ENTRANCES.values(), ids=ENTRANCES)
+def test_pixels_that_no_bernoulli_can_be_are_refused(stripes, enter, spoil):
+    x = spoil(stripes)
+    found = rf"found {float(x.min())} to {float(x.max())}: "
+    for likelihood in BERNOULLIS:
+        vae = small(stripes, likelihood=likelihood)
+        with pytest.raises(
+            ValueError, match=rf"must lie in \[0, 1\] for .*'{likelihood}', {found}"
+        ):
+            enter(vae, x)
+
+
+@pytest.mark.parametrize("spoil", NO_NUMBERS.values(), ids=NO_NUMBERS)
+@pytest.mark.parametrize("enter", ENTRANCES.values(), ids=ENTRANCES)
+def test_what_is_no_number_is_refused(stripes, enter, spoil):
+    with pytest.raises(ValueError, match="must hold real numbers, found dtype"):
+        enter(small(stripes), spoil(stripes))
+
+
+@pytest.mark.parametrize("dress", WELCOME.values(), ids=WELCOME)
+@pytest.mark.parametrize("enter", [ENTRANCES[n] for n in ("fit", "evaluate", "encode")])
+def test_the_same_pixels_may_come_in_any_type_of_number(stripes, enter, dress):
+    enter(small(stripes), dress(stripes))
+
+
+@pytest.mark.parametrize("dress", [*OUT_OF_RANGE.values()], ids=OUT_OF_RANGE)
+@pytest.mark.parametrize("likelihood", GAUSSIANS)
+def test_a_gaussian_takes_any_finite_number(stripes, likelihood, dress):
+    x = dress(stripes)
+    vae = small(stripes, likelihood=likelihood)
+    assert np.isfinite(vae.encode(x)[0]).all()
+    assert np.isfinite(array(reconstruction_loss(x, np.zeros(x.shape, "f4"), likelihood))).all()
+    if np.abs(x).max() < 5:
+        assert np.isfinite(evaluated(vae, x)["loss"])
+    else:  # to whom a variance of exp(100) would be right
+        with pytest.raises(ValueError, match=r"found inf: .* or the pixels are too large for it"):
+            vae.evaluate(x, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "dress", [WELCOME[name] for name in ("bool", "uint8", "float16", "float64")]
+)
+def test_the_type_of_number_changes_no_loss(stripes, dress):
+    x = dress((stripes > 0.5).astype("f4"))
+    vae = small(stripes)
+    expected = evaluated(vae, np.asarray(x, "f4"))
+    assert evaluated(vae, x) == pytest.approx(expected, rel=1e-5)
+    assert small(stripes).fit(x, verbose=0, shuffle=False).history == {
+        name: pytest.approx(values, rel=1e-4)
+        for name, values in small(stripes)
+        .fit(np.asarray(x, "f4"), verbose=0, shuffle=False)
+        .history.items()
+    }
+
+
+@pytest.mark.parametrize("decoded", [-0.1, 1.1, np.nan])
+def test_a_probability_outside_0_to_1_is_refused(decoded):
+    with pytest.raises(ValueError, match=r"^decoded must"):
+        reconstruction_loss(np.zeros((1, 4)), np.full((1, 4), decoded))
+
+
+@pytest.mark.parametrize("spoil", [*NOT_FINITE.values(), *OUT_OF_RANGE.values()])
+@pytest.mark.parametrize("likelihood", BERNOULLIS)
+def test_of_a_tensor_the_loss_of_an_impossible_image_is_nan(stripes, spoil, likelihood):
+    x = np.asarray(spoil(stripes), "f4")
+    loss = array(
+        reconstruction_loss(keras.ops.convert_to_tensor(x), np.full(x.shape, 0.3, "f4"), likelihood)
+    )
+    impossible = ~((x >= 0) & (x <= 1)).all(axis=(1, 2))
+    np.testing.assert_array_equal(np.isnan(loss), impossible)
+
+
+@pytest.mark.parametrize(
+    "spoil", [NOT_FINITE["NaN"], OUT_OF_RANGE["one pixel"], OUT_OF_RANGE["z-scores"]]
+)
+@pytest.mark.parametrize("source", SOURCES)
+def test_bad_pixels_in_batches_stop_the_training_and_are_named(stripes, source, spoil):
+    for call in (
+        lambda vae, data: vae.fit(data, epochs=5, verbose=0, shuffle=False),
+        lambda vae, data: vae.fit(stripes, validation_data=data, epochs=5, verbose=0),
+        lambda vae, data: vae.evaluate(data, verbose=0),
+    ):
+        vae = small(stripes)
+        with pytest.raises(
+            ValueError,
+            match=r"loss( in epoch 1)? must be finite, found nan: the data set holds pixels that "
+            r"'bernoulli' cannot take, or the network's weights",
+        ):
+            call(vae, source(spoil(stripes).astype("f4")))
+
+
+def test_a_data_set_of_bad_pixels_stops_fit_vae(stripes):
+    vae = build_dense_vae(2, input_shape=(8, 8), hidden_units=8)
+    with pytest.raises(ValueError, match="in epoch 1 must be finite, found nan: the data set"):
+        fit_vae(vae, Batches(255 * stripes), epochs=3)
+
+
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_a_loss_that_grows_beyond_all_bounds_stops_the_training(stripes, likelihood, tmp_path):
+    kept = keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")
+    for call in (
+        lambda vae: vae.fit(stripes, epochs=9, verbose=0, callbacks=[kept]),
+        lambda vae: fit_vae(vae, stripes, epochs=9, learning_rate=1e30),
+    ):
+        vae = small(stripes, likelihood=likelihood, optimizer=keras.optimizers.Adam(1e30))
+        with pytest.raises(
+            ValueError,
+            match=r"loss in epoch [12] must be finite, found (nan|-?inf): the network's weights .*"
+            "smaller learning_rate",
+        ):
+            call(vae)
+        for name in ("encode", "evaluate"):
+            with pytest.raises(ValueError, match=r"must be finite, found .* weights"):
+                ENTRANCES[name](vae, stripes)
+    assert len(list(tmp_path.iterdir())) < 2
+
+
+@pytest.mark.parametrize("enter", ENTRANCES.values(), ids=ENTRANCES)
+def test_of_no_image_nothing_is_learned(stripes, enter):
+    if enter in [ENTRANCES[name] for name in ("encode", "belonging", "reconstruction_loss")]:
+        assert len(enter(small(stripes), stripes[:0])) in (0, 2)  # no code of no image
+        return
+    with pytest.raises(ValueError, match=r"image, found none|one for each of 500 .* found 0"):
+        enter(small(stripes), stripes[:0])
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 8), (5, 8, 9), (5, 8, 8, 1), (5, 64), (8, 8), ()])
+@pytest.mark.parametrize("enter", ENTRANCES.values(), ids=ENTRANCES)
+def test_images_of_another_shape_are_refused(stripes, enter, shape):
+    if enter in [ENTRANCES[name] for name in ("reconstruction_loss", "fit_dense_vae")]:
+        return
+    found = r", ".join(map(str, shape)).join((r"\(", r",?\)"))
+    with pytest.raises(ValueError, match=rf"must have shape \(n, 8, 8\), found {found}"):
+        enter(small(stripes), np.zeros(shape, "f4"))
+
+
+@pytest.mark.parametrize("of", [list, tuple, dict, str, int, type(None)])
+def test_what_is_neither_images_nor_batches_is_refused(stripes, of):
+    given = {list: [stripes], tuple: (stripes, stripes), dict: {"x": stripes}, str: "images"}.get(
+        of, 5 if of is int else None
+    )
+    for call in (
+        lambda vae: vae.fit(given),
+        lambda vae: vae.fit(stripes, validation_data=(given, stripes)),
+        lambda vae: vae.evaluate(given),
+        lambda vae: vae.predict(given),
+    ):
+        with pytest.raises(ValueError, match=f"x must be one array .* found {of.__name__}$"):
+            call(small(stripes))
+
+
+def test_held_out_images_come_alone(stripes):
+    for pair in ((stripes, stripes), (stripes,), (stripes, WEIGHTS)):
+        with pytest.raises(
+            ValueError, match=r"^validation must be the images alone, found a tuple"
+        ):
+            fit_vae(small(stripes), stripes, validation=pair)
+        with pytest.raises(ValueError, match=r"^x must be the images alone, found a tuple"):
+            fit_vae(small(stripes), pair)
+    history = fit_vae(small(stripes), stripes, epochs=3, validation=Batches(stripes))
+    assert len(history["val_loss"]) == 3
+    listed = fit_vae(small(stripes), stripes.tolist(), epochs=3, validation=stripes[:9].tolist())
+    assert np.isfinite(listed["val_loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"y": np.zeros(500)}, r"^y must have shape \(n, 8, 8\), found \(500,\)"),
+        ({"y": np.zeros((500, 10))}, r"^y must have shape \(n, 8, 8\), found \(500, 10\)"),
+        ({"y": np.zeros((499, 8, 8))}, "^y must be one for each of 500 images, found 499"),
+        ({"y": np.full((500, 8, 8), 2)}, r"^y must lie in \[0, 1\]"),
+        ({"sample_weight": np.ones(499)}, "^sample_weight must be one .* 500 images, found 499"),
+        ({"sample_weight": np.ones((500, 8, 8))}, r"must have shape \(n,\), found \(500, 8, 8\)"),
+        ({"sample_weight": np.ones((500, 2))}, r"must have shape \(n,\), found \(500, 2\)"),
+        ({"sample_weight": 2.0}, r"sample_weight must have shape \(n,\), found \(\)"),
+        ({"sample_weight": -WEIGHTS}, "^sample_weight must not be negative, found -3"),
+        ({"sample_weight": np.full(500, np.nan)}, "must be finite, found 500 of 500 values"),
+        ({"sample_weight": np.full(500, "1")}, "sample_weight must hold real numbers, found dtype"),
+    ],
+)
+def test_targets_and_weights_that_do_not_fit_are_refused(stripes, given, message):
+    for call in (
+        lambda vae: vae.fit(stripes, **given),
+        lambda vae: vae.evaluate(stripes, **given),
+        lambda vae: vae.train_on_batch(stripes, **given),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(small(stripes))
+    held_out = (stripes, given.get("y"), given.get("sample_weight"))
+    with pytest.raises(ValueError, match="^validation_data's " + message.removeprefix("^")):
+        if message.startswith("^"):
+            small(stripes).fit(stripes, validation_data=held_out)
+        raise ValueError("validation_data's " + message.replace("\\", ""))
+
+
+@pytest.mark.parametrize("source", SOURCES[:2])
+def test_batches_of_labels_are_no_targets(stripes, source):
+    labels, pixels = np.zeros(500, np.int64), np.ones((500, 8, 8), "f4")
+    with pytest.raises(ValueError, match=r"y must have shape \(n, 8, 8\), found \(\w+,\)"):
+        small(stripes).fit(source(stripes, labels), verbose=0, shuffle=False)
+    with pytest.raises(ValueError, match=r"sample_weight must have shape \(n,\), found \(\w+, 8, "):
+        small(stripes).fit(source(stripes, stripes, pixels), verbose=0, shuffle=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number from 1, found 0"),
+        ({"epochs": 2.5}, r"epochs must be a whole number from 1, found 2\.5"),
+        ({"epochs": True}, "epochs must be a whole number from 1, found True"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1, found 0"),
+        ({"batch_size": None}, "batch_size must be a whole number from 1, found None"),
+        ({"learning_rate": 0}, "learning_rate must be above 0 and finite, found 0"),
+        ({"learning_rate": -1e-3}, r"learning_rate must be above 0 and finite, found -0\.001"),
+        ({"learning_rate": np.nan}, "learning_rate must be above 0 and finite, found nan"),
+    ],
+)
+def test_training_wants_epochs_batches_and_steps(stripes, given, message):
+    with pytest.raises(ValueError, match=message):
+        fit_vae(small(stripes), stripes, **given)
+    fit_vae(small(stripes), stripes, epochs=np.int64(3), batch_size=np.int32(100))
+
+
+def test_codes_that_are_drawn_are_finite_numbers(stripes):
+    for bad in ([[np.nan, 0]], [[0, np.inf]], [["0", "1"]], [[None, 1]]):
+        with pytest.raises(ValueError, match=r"^z must"):
+            small(stripes).decode(bad)
+    assert small(stripes).decode([[0, 1]]).shape == (1, 8, 8)
+
+
+def test_a_mixture_wants_an_image_for_each_component():
+    vae = build_dense_vae(2, input_shape=(6,), hidden_units=4, components=5)
+    with pytest.raises(ValueError, match="an image for each of 5 components, found 4"):
+        vae.initialise_prior(np.zeros((4, 6), np.float32))
+
+
+@pytest.mark.parametrize("likelihood", ["Bernoulli", "poisson", "", None, 3])
+@pytest.mark.parametrize("build", [build_dense_vae, build_conv_vae])
+def test_another_spelling_of_a_likelihood_is_none(likelihood, build):
+    with pytest.raises(ValueError, match=f"likelihood must be one of .* found {likelihood!r}"):
+        build(likelihood=likelihood)
+    with pytest.raises(ValueError, match=f"likelihood must be one of .* found {likelihood!r}"):
+        reconstruction_loss(np.ones((1, 2)), np.ones((1, 2)), likelihood)
