@@ -45,14 +45,43 @@ def data_folder() -> Path:
     >>> data_folder().name
     'data'
     """
-    folder = _output()
+    return writable(_output(), _CURE)
+
+
+def writable(folder: Path, cure: str = "name another folder") -> Path:
+    """Make a folder if it is missing, and see that something can be written there.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    cure : str
+        What the error says to do.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    OSError
+        Nothing can be written there, for want of permission or of a disk that takes it.
+
+    Examples
+    --------
+    >>> writable(Path(__file__))
+    Traceback (most recent call last):
+    ...
+    FileExistsError: ...data.py: nothing can be written there (File exists); name another folder
+    """
     try:
-        folder.mkdir(exist_ok=True)
-        # Asking for the permission is not enough: a disk may be read-only for everybody.
+        folder.mkdir(parents=True, exist_ok=True)
+        # To ask for the permission is not enough: a disk may be read-only for everybody.
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         reason = error.strerror or in_words(error)
-        raise type(error)(f"{folder}: nothing can be written there ({reason}); {_CURE}") from error
+        raise type(error)(f"{folder}: nothing can be written there ({reason}); {cure}") from error
     return folder
 
 
