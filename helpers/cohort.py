@@ -405,7 +405,9 @@ def read_shard(shard: str | os.PathLike) -> PatchSet:
     ...
     FileNotFoundError: [Errno 2] No such file or directory: 'no-such-shard/patches.npy'
     """
-    arrays = {name: _open(path) for name, path in zip(_FIELDS, _files(Path(shard)), strict=True)}
+    arrays = {
+        name: open_array(path) for name, path in zip(_FIELDS, _files(Path(shard)), strict=True)
+    }
     lengths = {name: len(array) for name, array in arrays.items() if isinstance(array, np.ndarray)}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{shard}: expected arrays of one length, found {lengths}; {_ANEW}")
@@ -416,7 +418,21 @@ def _files(shard: Path) -> list[Path]:
     return [shard / f"{name}.npy" for name in _FIELDS]
 
 
-def _open(path: Path) -> np.ndarray | int:
+def open_array(path: Path) -> np.ndarray | int:
+    """Open one file of a shard: an array that is mapped into memory, or a number.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As for `read_shard`.
+
+    Examples
+    --------
+    >>> open_array(Path(__file__))
+    Traceback (most recent call last):
+    ...
+    ValueError: ...: expected an array of a shard, found ...; write_shards makes it anew
+    """
     try:
         if path.stem.startswith("dropped"):
             return int(np.load(path))
