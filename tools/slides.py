@@ -247,8 +247,8 @@ def _clean(chapter: Tag, page: Path, built: Path) -> None:
     for moving in chapter.select("iframe, video, audio, embed"):
         address = moving.get("src") or (moving.source and moving.source.get("src")) or ""
         print(f"{page}: the slides do not show this {moving.name}: {address}")
-        there = _link(address, None) if urlsplit(address).netloc else escape(address)
-        _say_instead(moving, f"Not on the slides: {moving.name} {there}")
+        there = link(address) if urlsplit(address).netloc else escape(address)
+        say_instead(moving, f"Not on the slides: {moving.name} {there}")
 
 
 def _put_in(image: Tag, page: Path, built: Path) -> None:
@@ -259,12 +259,12 @@ def _put_in(image: Tag, page: Path, built: Path) -> None:
         path = find_picture(address, page, built)
     except FileNotFoundError as error:
         print(f"{page}: {error}")
-        _say_instead(image, f"A picture is missing here: {escape(image.get('alt') or address)}")
+        say_instead(image, f"A picture is missing here: {escape(image.get('alt') or address)}")
         return
     if path is None:
         if not address.lower().startswith("data:"):
             print(f"{page}: the slides link to what lies on the web: {address}")
-            _say_instead(image, f"On the web: {_link(address, image.get('alt'))}")
+            say_instead(image, f"On the web: {link(address, image.get('alt'))}")
         return
     kind, packed = mimetypes.guess_type(path.name)
     content = path.read_bytes()
@@ -278,12 +278,29 @@ def _put_in(image: Tag, page: Path, built: Path) -> None:
         image["class"] = "broad"
 
 
-def _say_instead(tag: Tag, words: str) -> None:
+def say_instead(tag: Tag, words: str) -> None:
+    """Put words, in HTML, in the place of what cannot be shown.
+
+    Examples
+    --------
+    >>> page = BeautifulSoup("<div><img></div>", "html.parser")
+    >>> say_instead(page.img, "no picture")
+    >>> str(page)
+    '<div><p class="small">no picture</p></div>'
+    """
     tag.replace_with(BeautifulSoup(f'<p class="small">{words}</p>', "html.parser").p)
 
 
-def _link(address: str, text: str | None) -> str:
-    return f'<a href="{escape(address)}">{escape(text or address)}</a>'
+def link(address: str, text: str | None = None) -> str:
+    """Write a link in HTML.
+
+    Examples
+    --------
+    >>> link("//example.org/?a&b", "2 < 3")
+    '<a href="https://example.org/?a&amp;b">2 &lt; 3</a>'
+    """
+    whole = f"https:{address}" if address.startswith("//") else address
+    return f'<a href="{escape(whole)}">{escape(text or address)}</a>'
 
 
 def _shorten(table: Tag) -> None:
