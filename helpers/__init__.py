@@ -1,12 +1,18 @@
 """The small package that the chapters import."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
 
 # Two threads that take turns would give back what the other one put there; one may nest blocks.
 _LOCK = threading.RLock()
@@ -84,3 +90,45 @@ def silent_stderr() -> Iterator[None]:
             os.dup2(saved, 2)
             os.close(saved)
             os.close(nowhere)
+
+
+def yes_or_no(name: str, values: ArrayLike) -> np.ndarray:
+    """Take labels or a mask for what they say: yes or no, and nothing else.
+
+    Whatever is not zero counts as true in Python: NaN, ``"False"``, and the 2 of labels that count
+    from 1.
+
+    Parameters
+    ----------
+    name : str
+        What the values are called in the error.
+    values : array_like of bool, or of numbers that are all 0 or 1
+        Labels or a mask.
+
+    Returns
+    -------
+    ndarray of bool, shape of values
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+
+    Examples
+    --------
+    >>> yes_or_no("is_lesion", [0.0, 1.0])
+    array([False,  True])
+    >>> yes_or_no("is_lesion", [-1, 1])
+    Traceback (most recent call last):
+    ValueError: is_lesion must hold 0 and 1 only, found [-1, 1] …
+    """
+    import numpy as np  # here: tools.check runs before anything is installed
+
+    values = np.asarray(values)
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"{name} must hold 0 and 1 only, found dtype {values.dtype}")
+    yes = values == 1
+    if not (yes | (values == 0)).all():
+        # In order, so of the first five at least three are neither.
+        raise ValueError(f"{name} must hold 0 and 1 only, found {np.unique(values)[:5].tolist()} …")
+    return yes
