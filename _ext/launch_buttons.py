@@ -53,7 +53,7 @@ def fetching(notebook: nbformat.NotebookNode, url: str) -> nbformat.NotebookNode
     2
     """
     cell = new_code_cell(FETCH.format(url=url), id="fetch-the-book")
-    if cell.source != notebook.cells[0].source:
+    if not notebook.cells or cell.source != notebook.cells[0].source:
         notebook.cells.insert(0, cell)
     return notebook
 
@@ -75,7 +75,7 @@ def _colab_opens_what_is_published(app, pagename, templatename, context, doctree
     for group in context.get("header_buttons", []):
         for button in group.get("buttons", []):
             if button["text"] == "Colab":
-                repository, _ = button["url"].split("/blob/")
+                repository, _, _ = button["url"].partition("/blob/")
                 button["url"] = f"{repository}/blob/{PAGES}/_sources/{pagename}.ipynb"
 
 

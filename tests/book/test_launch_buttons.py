@@ -78,6 +78,13 @@ def test_a_notebook_that_has_its_book_fetches_nothing(tmp_path, monkeypatch):
     assert (Path.cwd(), sys.path, list(tmp_path.iterdir())) == (tmp_path, path, [])
 
 
+def test_an_empty_notebook_fetches_its_book_too():
+    notebook = nbformat.v4.new_notebook()
+    for _ in range(2):
+        launch_buttons.fetching(notebook, URL)
+    assert len(notebook.cells) == 1 and URL in notebook.cells[0].source
+
+
 def test_the_workflow_publishes_where_colab_looks():
     workflow = (BOOK / ".github" / "workflows" / "book.yml").read_text(encoding="utf-8")
     assert f"--branch {launch_buttons.PAGES}" in workflow
