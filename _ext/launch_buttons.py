@@ -24,6 +24,8 @@ import os
 import sys
 
 if importlib.util.find_spec("helpers") is None:
+    # Git gives up where 30 seconds pass without a byte.
+    os.environ.update(GIT_HTTP_LOW_SPEED_LIMIT="1", GIT_HTTP_LOW_SPEED_TIME="30")
     !git clone --quiet --depth 1 {url} book
     %pip install --quiet --editable book
     os.chdir("book/chapters")

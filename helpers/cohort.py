@@ -357,7 +357,7 @@ def write_shards(
 
 
 def find_shards(folder: str | os.PathLike) -> list[Path]:
-    """List the shards in a folder, sorted by name.
+    """List the shards in a folder, sorted by name; one that is not whole is told of and left out.
 
     Raises
     ------
@@ -372,6 +372,9 @@ def find_shards(folder: str | os.PathLike) -> list[Path]:
     FileNotFoundError: no-such-folder: expected shards, found none; write_shards makes them
     """
     found = sorted(path.parent for path in Path(folder).glob("[!.]*/fingerprint.txt"))
+    begun = {path.parent for path in Path(folder).glob("[!.]*/patches.npy")}
+    for shard in sorted(begun.difference(found)):
+        tell(f"{shard}: expected a fingerprint.txt, found none; it is left out, and {_ANEW}")
     if not found:
         raise FileNotFoundError(f"{folder}: expected shards, found none; write_shards makes them")
     return found

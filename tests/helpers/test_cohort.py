@@ -566,6 +566,20 @@ def test_an_array_with_something_behind_it_is_no_array_of_a_shard(cases, tmp_pat
         read_shard(shard)
 
 
+def test_no_shard_is_left_out_in_silence(cases, tmp_path):
+    first, second = write_shards(cases[:2], tmp_path / "shards")
+    (second / "fingerprint.txt").unlink()
+    (tmp_path / "shards" / "notes").mkdir()  # somebody's own, and no shard
+    with pytest.warns(UserWarning, match=f"^{second}: .* left out, and write_shards makes it anew"):
+        assert find_shards(tmp_path / "shards") == [first]
+    (first / "fingerprint.txt").unlink()
+    with (
+        pytest.warns(UserWarning, match="is left out"),
+        pytest.raises(FileNotFoundError, match="expected shards, found none"),
+    ):
+        find_shards(tmp_path / "shards")
+
+
 @pytest.mark.parametrize("inside", ["scan.nii.gz", "ses-0001", "patches.npy.bak"])
 def test_what_is_no_shard_is_not_replaced_by_one(cases, tmp_path, inside):
     folder = tmp_path / "scans of their own" / cases[0].subject_id
