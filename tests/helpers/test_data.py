@@ -57,7 +57,7 @@ def test_a_shared_folder_that_is_not_there_is_an_error(book_data, tmp_path, monk
 
 
 def test_what_is_written_may_go_elsewhere_and_is_found_there(book_data, tmp_path, monkeypatch):
-    shared, own = tmp_path / "shared", tmp_path / "own"
+    shared, own = tmp_path / "shared", tmp_path / "not yet there" / "own"
     monkeypatch.setenv("VAE_BOOK_DATA", str(shared))
     monkeypatch.setenv("VAE_BOOK_OUTPUT", str(own))
     shared.mkdir()
@@ -91,7 +91,8 @@ def test_a_folder_that_cannot_be_written_to_says_what_to_do(book_data, monkeypat
     with pytest.raises(type(OSError(number, "")), match=errno.errorcode[number]) as caught:
         data_folder()
     told = str(caught.value)
-    assert told.startswith(f"{book_data}: nothing can be written there (")
+    name = errno.errorcode[number]
+    assert told.startswith(f"{book_data}: nothing can be written there ({name}); ")
     assert told.endswith(
         "copy the book to a folder of your own, or set VAE_BOOK_OUTPUT to a "
         "folder that can be written to"
