@@ -132,14 +132,10 @@ def _keras() -> tuple[bool, str, str]:
             return False, name, f"{path}\nsays {setting} {found!r}; change it to {needed!r}"
     if not isinstance(epsilon := settings.get("epsilon", 1e-7), float):
         return False, name, f"{path}\nsays epsilon {epsilon!r}; change it to 1e-07"
-    for limit in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):
-        if limit in os.environ:
-            return (
-                False,
-                name,
-                f"{limit} is {os.environ[limit]!r}, so training is cut short; unset it",
-            )
-    return True, name, f"{backend}{where}"
+    for limit in {"KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"} & os.environ.keys():
+        return False, name, f"{limit} is set, so training is cut short; unset it"
+    unread = "" if settings or not path.exists() else f"\nKeras finds no settings in {path}"
+    return True, name, f"{backend}{where}{unread}"
 
 
 def _keras_file() -> Path:

@@ -84,7 +84,8 @@ GOOD = {
 def test_settings_that_keras_can_go_by_are_as_the_book_needs_them(keras_file, content):
     if content is not None:
         keras_file.write_text(content)
-    assert findings()["Keras backend"] == (True, "tensorflow")
+    unread = f"\nKeras finds no settings in {keras_file}" if content in ("", "{", "{}") else ""
+    assert findings()["Keras backend"] == (True, f"tensorflow{unread}")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +157,7 @@ def test_a_variable_that_cuts_training_short_is_named(keras_file, monkeypatch, v
     monkeypatch.setenv(variable, "1")
     assert findings()["Keras backend"] == (
         False,
-        f"{variable} is '1', so training is cut short; unset it",
+        f"{variable} is set, so training is cut short; unset it",
     )
 
 

@@ -1,7 +1,9 @@
 """What a student gets, and what a teacher gets, made from the real chapters."""
 
 import ast
+import io
 import shutil
+import sys
 
 import nbformat
 import pytest
@@ -280,3 +282,13 @@ def test_notebooks_alone_are_written_at_once(tmp_path, monkeypatch, capsys):
     assert editions.main(["student", "--no-build"]) == 0
     assert written == [("student", editions.BOOK / "_build" / "student")]
     assert str(tmp_path / "chapters") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp850"])
+def test_any_console_is_told_where_it_is_written(tmp_path, monkeypatch, encoding):
+    monkeypatch.setattr(editions, "write", lambda *_: tmp_path / "数据")
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert editions.main(["student", "--no-build"]) == 0
+    shown.flush()
+    assert b"\\u6570\\u636e" in shown.buffer.getvalue()

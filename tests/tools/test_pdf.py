@@ -1,8 +1,10 @@
 """The PDF holds the whole book, and its links lead within it."""
 
+import io
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,16 @@ def test_pictures_and_styles_are_found_from_anywhere(built, whole):
 def test_a_page_that_is_not_built_is_named(built):
     with pytest.raises(FileNotFoundError, match=r"chapters/three.html is not built; build the"):
         pdf.one_page(built, ["chapters/one", "chapters/three"])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "latin-1"])
+def test_any_console_is_told_what_is_missing(tmp_path, monkeypatch, encoding):
+    monkeypatch.setattr(pdf, "BUILT", tmp_path / "数据")
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert pdf.main() == 1
+    shown.flush()
+    assert b"\\u6570\\u636e/chapters/index.html is not built" in shown.buffer.getvalue()
 
 
 def test_the_command_says_what_is_missing(tmp_path, monkeypatch, capsys):
