@@ -202,9 +202,10 @@ def _deck(page: Path, built: Path, guide: BeautifulSoup | None) -> str:
 
 def _chapter(soup: BeautifulSoup, page: Path) -> Tag:
     """The part of a page that is the chapter: below its title, or what there is without one."""
-    if title := soup.select_one("section > h1, article h1, [role=main] h1"):
+    if title := soup.select_one("section > h1"):  # a theme may have others around the chapter
         return title.parent
-    chapter = soup.select_one("article, [role=main], main, body")
+    places = map(soup.select_one, ("article.bd-article", "article", "[role=main]", "main", "body"))
+    chapter = next(filter(None, places), None)
     if chapter is None or not chapter.get_text().strip():
         raise ValueError("expected a page with a title, found no text")
     print(f"{page}: expected a title, found none; the name of the file stands in for it")
@@ -222,8 +223,8 @@ def _clean(chapter: Tag, page: Path, built: Path) -> None:
         citation.decompose()
     for extra in chapter.select("a.headerlink, .section-number, script, style"):
         extra.decompose()
-    for link in chapter.select("a"):
-        link.unwrap()
+    for leading in chapter.select("a"):
+        leading.unwrap()
     for tag in chapter.select("[id]"):
         del tag["id"]
     for table in chapter.select("table"):

@@ -502,6 +502,7 @@ def test_a_damaged_page_costs_that_page_alone(copied, capsys, content):
         "<article><p>A text.</p><section><h2>One</h2><p>A <strong>word</strong>.</p></section>",
         '<div role="main"><p>Text</p><img src="../_images/before.png"></div>',
         "<body>Text",
+        "<h1>The book</h1><nav>menu</nav><main><h1>For print</h1><article>Text</article></main>",
     ],
 )
 def test_a_page_without_a_title_goes_by_its_name(copied, capsys, page):
@@ -511,8 +512,16 @@ def test_a_page_without_a_title_goes_by_its_name(copied, capsys, page):
     assert f"{path}: expected a title, found none" in capsys.readouterr().out
     written = copied.parent / "slides" / path.name
     deck = BeautifulSoup(written.read_text(encoding="utf-8"), "html.parser")
-    assert deck.h1.get_text() == "my own page"
+    assert deck.h1.get_text() == "my own page" and "menu" not in deck.get_text()
     assert len(deck.select("img")) == page.count("<img")
+
+
+def test_a_title_around_the_chapter_is_not_its_title(copied):
+    page = "<main><h1>For print</h1><article><section><h1>Mine</h1><p>Why?</p></section></article>"
+    (copied / "chapters" / "13_mine.html").write_text(page)
+    assert slides.main() == 0
+    deck = (copied.parent / "slides" / "13_mine.html").read_text(encoding="utf-8")
+    assert BeautifulSoup(deck, "html.parser").h1.get_text() == "Mine"
 
 
 @pytest.mark.parametrize("content", [b"\xff", None], ids=["latin-1", "a folder"])
