@@ -423,7 +423,7 @@ def _answers(question: Tag) -> str:
     for sibling in question.find_next_siblings():
         if sibling.name != "details":
             break
-        if answer := sibling.select_one(".sd-summary-text, summary"):
+        if answer := sibling.select_one(".sd-summary-text") or sibling.summary:
             answers.append(answer.decode_contents().strip())
     return f"<ul>{''.join(f'<li>{answer}</li>' for answer in answers)}</ul>"
 

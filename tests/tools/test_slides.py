@@ -191,6 +191,7 @@ def test_where_no_sentence_stands_out_a_slide_has_the_first_and_the_last(decks):
 def test_a_question_has_a_slide_with_all_its_answers_and_none_is_given_away(decks):
     text = body(decks[1], "Check yourself")
     assert "Question 1. There are two. How many are left without one? One. None." in text
+    assert not decks[1].select("svg")  # what opens and closes on the page
     assert "Decide" not in text and "Right" not in text and "Wrong" not in text
 
 
