@@ -24,6 +24,8 @@ import os
 import sys
 
 if importlib.util.find_spec("helpers") is None:
+    # Git gives up where 30 seconds pass without a byte.
+    os.environ.update(GIT_HTTP_LOW_SPEED_LIMIT="1", GIT_HTTP_LOW_SPEED_TIME="30")
     !git clone --quiet --depth 1 {url} book
     %pip install --quiet --editable book
     os.chdir("book/chapters")
@@ -53,7 +55,7 @@ def fetching(notebook: nbformat.NotebookNode, url: str) -> nbformat.NotebookNode
     2
     """
     cell = new_code_cell(FETCH.format(url=url), id="fetch-the-book")
-    if cell.source != notebook.cells[0].source:
+    if not notebook.cells or cell.source != notebook.cells[0].source:
         notebook.cells.insert(0, cell)
     return notebook
 
@@ -75,7 +77,7 @@ def _colab_opens_what_is_published(app, pagename, templatename, context, doctree
     for group in context.get("header_buttons", []):
         for button in group.get("buttons", []):
             if button["text"] == "Colab":
-                repository, _ = button["url"].split("/blob/")
+                repository, _, _ = button["url"].partition("/blob/")
                 button["url"] = f"{repository}/blob/{PAGES}/_sources/{pagename}.ipynb"
 
 

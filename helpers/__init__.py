@@ -1,15 +1,72 @@
 """The small package that the chapters import."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
 
 # Two threads that take turns would give back what the other one put there; one may nest blocks.
 _LOCK = threading.RLock()
+# What was told while somebody listens; each thread and each process has its own.
+_HEARD: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
+def in_words(error: BaseException) -> str:
+    """Put an error into words: its text, and its type where the text alone says too little.
+
+    Examples
+    --------
+    >>> in_words(ValueError("no positive spacing")), in_words(EOFError()), in_words(KeyError(0))
+    ('no positive spacing', 'EOFError', 'KeyError: 0')
+    """
+    text, kind = str(error).strip(), type(error).__name__
+    if " " in text and not isinstance(error, KeyError):  # whose text is a key and nothing else
+        return text
+    return f"{kind}: {text}" if text else kind
+
+
+def tell(message: str) -> None:
+    """Warn of what costs no result, where a reader sees it: also from another process or thread.
+
+    `helpers.parallel` hands on what its calls tell, and says once what several of them say.
+
+    Examples
+    --------
+    >>> with warnings.catch_warnings(record=True, action="always") as caught:
+    ...     tell("this scan has no mask")
+    >>> str(caught[0].message)
+    'this scan has no mask'
+    """
+    heard = _HEARD.get()
+    if heard is None:
+        warnings.warn(message, stacklevel=3)
+    else:
+        heard.append(message)
+
+
+def hear(function: Callable, *arguments, **settings) -> tuple[Any, list[str]]:
+    """Call a function, and return what it returns and what it tells meanwhile.
+
+    Examples
+    --------
+    >>> hear(tell, "this scan has no mask")
+    (None, ['this scan has no mask'])
+    """
+    heard: list[str] = []
+    before = _HEARD.set(heard)
+    try:
+        return function(*arguments, **settings), heard
+    finally:
+        _HEARD.reset(before)
 
 
 @contextlib.contextmanager
@@ -65,6 +122,8 @@ def yes_or_no(name: str, values: ArrayLike) -> np.ndarray:
     Traceback (most recent call last):
     ValueError: is_lesion must hold 0 and 1 only, found [-1, 1] …
     """
+    import numpy as np  # here: tools.check runs before anything is installed
+
     values = np.asarray(values)
     if values.dtype.kind not in "buif":
         raise ValueError(f"{name} must hold 0 and 1 only, found dtype {values.dtype}")

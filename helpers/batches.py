@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers.cohort import open_array
 from helpers.vae import keras
 
 
@@ -40,7 +41,7 @@ class ShardBatches(keras.utils.PyDataset):
     ------
     ValueError
         No shard or no patch, shards of more than one patch size, or a batch that cannot be
-        divided into equal parts.
+        divided into equal parts; a file of a shard that is damaged.
 
     Examples
     --------
@@ -66,7 +67,7 @@ class ShardBatches(keras.utils.PyDataset):
     ):
         super().__init__(**settings)
         self.paths = [Path(shard) / "patches.npy" for shard in shards]
-        shapes = [np.load(path, mmap_mode="r").shape for path in self.paths]
+        shapes = [open_array(path).shape for path in self.paths]
         self.sizes = np.array([shape[0] for shape in shapes])
         if not self.paths or not self.sizes.sum():
             raise ValueError(f"shards must hold patches, found none in {len(self.paths)} shards")
@@ -123,7 +124,7 @@ class ShardBatches(keras.utils.PyDataset):
         images = None
         for number in np.unique(shard):
             # Opened and closed again for each batch: what stays mapped would count as memory used.
-            patches, here = np.load(self.paths[number], mmap_mode="r"), shard == number
+            patches, here = open_array(self.paths[number]), shard == number
             if images is None:
                 images = np.empty((len(row), *patches.shape[1:]), patches.dtype)
             images[here] = patches[row[here]]

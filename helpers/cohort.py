@@ -6,13 +6,16 @@ A shard is the folder of one patient, of plain NumPy files, for a cohort larger 
 from __future__ import annotations
 
 import glob
+import gzip
+import json
 import os
+import re
 import shutil
 import uuid
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +25,8 @@ import joblib
 import numpy as np
 from scipy.ndimage import binary_fill_holes
 
-from helpers.data import cached, data_folder, file_hash, find_data
+from helpers import in_words, tell
+from helpers.data import cached, data_folder, file_hash, find_data, writable
 from helpers.hemispheres import Descriptors, Midline, describe
 from helpers.intensity import normalize_intensity
 from helpers.parallel import map_cases
@@ -45,6 +49,7 @@ _CUTTERS = [
     Path(__file__).with_name(f"{n}.py")
     for n in ("brain", "cohort", "intensity", "patches", "scans")
 ]
+_ANEW = "write_shards makes it anew"
 _FIELDS = [field.name for field in fields(PatchSet)]
 
 
@@ -139,10 +144,41 @@ def find_cohort(*, min_cases: int = 10, n_synthetic: int = 28) -> Cohort:
     large = [cohort for cohort in find_real_cohorts() if len(cohort.cases) >= min_cases]
     if large:
         return next((cohort for cohort in large if cohort.name == _REAL["soop"]), large[0])
-    # A class's shared folder may hold the cohort ready-made, and may be read-only.
-    root = find_data("phantom") or data_folder() / "phantom"
     name = "the built-in synthetic cohort" + (", in a quick rehearsal" if is_quick() else "")
-    return Cohort(name, write_cohort(root, fewer(n_synthetic, min_cases)), synthetic=True)
+    return Cohort(name, _synthetic_cases(fewer(n_synthetic, min_cases)), synthetic=True)
+
+
+def _synthetic_cases(n: int) -> list[Case]:
+    """Take the cohort that is there, and simulate what is missing of it, or damaged."""
+    # A class's shared folder may hold the cohort ready-made, and may be read-only.
+    if found := find_data("phantom"):
+        try:
+            return _whole_cohort(found, n)
+        except OSError as error:
+            own = data_folder() / "phantom"
+            if own == found:
+                raise
+            tell(f"{found}: cannot be made whole ({in_words(error)}); {own} is used instead")
+    return _whole_cohort(data_folder() / "phantom", n)
+
+
+def _whole_cohort(root: Path, n: int) -> list[Case]:
+    for path, error in _damaged(root):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        tell(f"{path}: expected what was simulated, found {in_words(error)}; it is made anew")
+    return write_cohort(root, n)
+
+
+def _damaged(root: Path) -> Iterator[tuple[Path, Exception]]:
+    """Read a synthetic cohort to the end of each file, where its checksum is."""
+    for path in [*root.glob("manifest.json"), *root.glob("*/sub-phantom*/*/*.nii.gz")]:
+        try:
+            if path.name == "manifest.json":
+                json.loads(path.read_text(encoding="utf-8"))["n_cases"]
+            elif not gzip.decompress(path.read_bytes()):
+                raise ValueError("an empty file")
+        except Exception as error:  # a damaged file raises many kinds
+            yield path, error
 
 
 def find_slices(*, patch: int = 28) -> Cohort | None:
@@ -192,9 +228,8 @@ def find_slices(*, patch: int = 28) -> Cohort | None:
                 "be (n, rows, columns), the same, and (n,)"
             )
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        reason = f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"{path} cannot be read ({reason}); fetch it again: "
+            f"{path} cannot be read ({in_words(error)}); fetch it again: "
             "python -m tools.download soop-slices"
         ) from error
     # As many columns to either side of the midline, and whole patches.
@@ -380,8 +415,8 @@ def write_shards(
 
     A shard is a folder named after the patient, with one ``.npy`` file for each field of a
     `helpers.patches.PatchSet`. It appears whole or not at all. One that is there already is kept
-    if it was cut from files of the same content, with the same settings and the same code; else
-    it is made anew. So an interrupted call resumes where it stopped.
+    if it was cut from files of the same content, with the same settings and the same code, and is
+    still what was written; else it is made anew. So an interrupted call resumes where it stopped.
 
     Parameters
     ----------
@@ -404,6 +439,8 @@ def write_shards(
     ------
     ValueError
         No case was given, or names of patients that cannot each name a folder.
+    OSError
+        Nothing can be written into the folder.
     ExceptionGroup
         Some scans could not be cut. All other shards are written first; `find_shards` lists them.
 
@@ -424,14 +461,13 @@ def write_shards(
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"each patient needs a name of their own, found twice: {', '.join(twice)}")
-    folder = Path(folder).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = writable(Path(folder).resolve())  # or each patient would be told to have failed
     settings = {"patch_size": tuple(patch_size), "min_brain_fraction": min_brain_fraction}
     return map_cases(partial(_write_shard, folder, settings), cases, client=client)
 
 
 def find_shards(folder: str | os.PathLike) -> list[Path]:
-    """List the shards in a folder, sorted by name.
+    """List the shards in a folder, sorted by name; one that is not whole is told of and left out.
 
     Raises
     ------
@@ -446,6 +482,9 @@ def find_shards(folder: str | os.PathLike) -> list[Path]:
     FileNotFoundError: no-such-folder: expected shards, found none; write_shards makes them
     """
     found = sorted(path.parent for path in Path(folder).glob("[!.]*/fingerprint.txt"))
+    begun = {path.parent for path in Path(folder).glob("[!.]*/patches.npy")}
+    for shard in sorted(begun.difference(found)):
+        tell(f"{shard}: expected a fingerprint.txt, found none; it is left out, and {_ANEW}")
     if not found:
         raise FileNotFoundError(f"{folder}: expected shards, found none; write_shards makes them")
     return found
@@ -468,6 +507,9 @@ def read_shard(shard: str | os.PathLike) -> PatchSet:
     ------
     FileNotFoundError
         There is no such shard.
+    ValueError
+        One of its files is not what was written. What is mapped is not read, so this tells an
+        array of another length, not one in which some values changed: `write_shards` does.
 
     Examples
     --------
@@ -476,39 +518,100 @@ def read_shard(shard: str | os.PathLike) -> PatchSet:
     ...
     FileNotFoundError: [Errno 2] No such file or directory: 'no-such-shard/patches.npy'
     """
-    return PatchSet(**{name: _open(Path(shard) / f"{name}.npy") for name in _FIELDS})
+    arrays = {
+        name: open_array(path) for name, path in zip(_FIELDS, _files(Path(shard)), strict=True)
+    }
+    lengths = {name: len(array) for name, array in arrays.items() if isinstance(array, np.ndarray)}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{shard}: expected arrays of one length, found {lengths}; {_ANEW}")
+    return PatchSet(**arrays)
 
 
-def _open(path: Path) -> np.ndarray | int:
-    if path.stem.startswith("dropped"):
-        return int(np.load(path))
-    return np.load(path, mmap_mode="r")
+def _files(shard: Path) -> list[Path]:
+    return [shard / f"{name}.npy" for name in _FIELDS]
+
+
+def open_array(path: Path) -> np.ndarray | int:
+    """Open one file of a shard: an array that is mapped into memory, or a number.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As for `read_shard`.
+
+    Examples
+    --------
+    >>> open_array(Path(__file__))
+    Traceback (most recent call last):
+    ...
+    ValueError: ...: expected an array of a shard, found ...; write_shards makes it anew
+    """
+    try:
+        if path.stem.startswith("dropped"):
+            return int(np.load(path))
+        mapped = np.load(path, mmap_mode="r")
+        if (expected := mapped.offset + mapped.nbytes) != path.stat().st_size:
+            raise ValueError(f"{path.stat().st_size} bytes in place of {expected}")
+        return mapped
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file raises many kinds
+        raise ValueError(
+            f"{path}: expected an array of a shard, found {in_words(error)}; {_ANEW}"
+        ) from error
 
 
 def _write_shard(folder: Path, settings: dict, case: Case) -> Path:
     shard, fingerprint = folder / case.subject_id, _fingerprint(settings, case)
     if _has(shard, fingerprint):
         return shard
+    _make_room(shard, fingerprint)
     patches = brain_patches(load_case(case, spacing=SPACING), **settings)
     temporary = folder / f".{case.subject_id}.{uuid.uuid4().hex}"
-    temporary.mkdir()
-    for name in _FIELDS:
-        np.save(temporary / f"{name}.npy", getattr(patches, name))
-    (temporary / "fingerprint.txt").write_text(fingerprint)
-    shutil.rmtree(shard, ignore_errors=True)
     try:
+        temporary.mkdir()
+        for name, path in zip(_FIELDS, _files(temporary), strict=True):
+            np.save(path, getattr(patches, name))
+        checksum = file_hash(*_files(temporary))
+        (temporary / "fingerprint.txt").write_text(f"{fingerprint} {checksum}")
+        shutil.rmtree(shard, ignore_errors=True)
         os.replace(temporary, shard)
     except OSError:  # somebody else was quicker, as after a worker that was taken for dead
         if not _has(shard, fingerprint):
             raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     for left_over in folder.glob(f".{glob.escape(case.subject_id)}.*"):  # of runs that were killed
         shutil.rmtree(left_over, ignore_errors=True)
     return shard
 
 
 def _has(shard: Path, fingerprint: str) -> bool:
-    path = shard / "fingerprint.txt"
-    return path.exists() and path.read_text() == fingerprint
+    """Tell whether a shard is there, cut from this and so, and every byte as it was written."""
+    try:
+        written = (shard / "fingerprint.txt").read_text()
+        return written == f"{fingerprint} {file_hash(*_files(shard))}"
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _make_room(shard: Path, fingerprint: str) -> None:
+    """See that what a shard will replace is a shard, and tell if it is damaged."""
+    if not os.path.lexists(shard):
+        return
+    ours = {"fingerprint.txt", *(path.name for path in _files(shard))}
+    strange = set(os.listdir(shard)) - ours if shard.is_dir() else {"a file"}
+    if strange := sorted(name for name in strange if not name.startswith(".")):
+        raise FileExistsError(
+            f"{shard}: expected a shard to replace, or nothing, found {', '.join(strange)[:99]}"
+        )
+    try:
+        written = (shard / "fingerprint.txt").read_text()
+        damaged = written.startswith(fingerprint) or not re.fullmatch("[0-9a-f]{32}( .+)?", written)
+    except (OSError, UnicodeDecodeError):
+        damaged = True
+    if damaged:
+        tell(f"{shard}: expected a shard as it was written, found a damaged one; it is cut anew")
 
 
 def _fingerprint(settings: dict, case: Case) -> str:

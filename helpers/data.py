@@ -5,38 +5,92 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from helpers import in_words, tell
 from helpers.rehearsal import is_quick
 
 _BOOK_DATA = Path(__file__).resolve().parents[1] / "data"
+_CURE = (
+    "copy the book to a folder of your own, "
+    "or set VAE_BOOK_OUTPUT to a folder that can be written to"
+)
 #: Of these, another version may compute another result.
 _PACKAGES = ("keras", "numpy", "scikit-learn", "scipy", "SimpleITK", "tensorflow")
 
 
 def data_folder() -> Path:
-    """Folder that downloads and the generated cohort are written to: ``data/`` beside the book.
+    """Folder that the book writes to: downloads, the generated cohort, results that are kept.
 
     Returns
     -------
     Path
-        The folder; it is created if it does not exist yet.
+        ``data/`` beside the book, or the folder that ``VAE_BOOK_OUTPUT`` names; it is created if
+        it does not exist yet.
+
+    Raises
+    ------
+    OSError
+        Nothing can be written there; the message says what to do.
 
     Examples
     --------
     >>> data_folder().name
     'data'
     """
-    _BOOK_DATA.mkdir(exist_ok=True)
-    return _BOOK_DATA
+    return writable(_output(), _CURE)
+
+
+def writable(folder: Path, cure: str = "name another folder") -> Path:
+    """Make a folder if it is missing, and see that something can be written there.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    cure : str
+        What the error says to do.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    OSError
+        Nothing can be written there, for want of permission or of a disk that takes it.
+
+    Examples
+    --------
+    >>> writable(Path(__file__))
+    Traceback (most recent call last):
+    ...
+    FileExistsError: ...data.py: nothing can be written there (File exists); name another folder
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # To ask for the permission is not enough: a disk may be read-only for everybody.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = error.strerror or in_words(error)
+        raise type(error)(f"{folder}: nothing can be written there ({reason}); {cure}") from error
+    return folder
+
+
+def _output() -> Path:
+    return Path(os.environ.get("VAE_BOOK_OUTPUT") or _BOOK_DATA)
 
 
 def find_data(name: str) -> Path | None:
-    """Look a data set up: in the folder that ``VAE_BOOK_DATA`` names, then in ``data/``.
+    """Look a data set up: where ``VAE_BOOK_DATA`` says, then ``VAE_BOOK_OUTPUT``, then ``data/``.
 
     Parameters
     ----------
@@ -58,7 +112,7 @@ def find_data(name: str) -> Path | None:
     >>> find_data("no-such-data-set") is None
     True
     """
-    folders = [_BOOK_DATA]
+    folders = [_output(), _BOOK_DATA]
     if shared := os.environ.get("VAE_BOOK_DATA"):
         if not Path(shared).is_dir():
             raise NotADirectoryError(
@@ -75,8 +129,10 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **se
     The result is kept in ``cache/`` in the data folder. The name of its file is a hash of the
     function's source, the source of all helpers, the versions of the packages that compute, and
     the arguments; if any of them changes, the result is computed anew. The folder can be deleted
-    at any time. Several results are computed at once, a process each, by
-    ``Parallel(n_jobs=-1)(delayed(cached)(compute, ...) for ...)``, if `compute` is in a module.
+    at any time. A file in it that is damaged is told of, and its result computed anew; a result
+    that cannot be kept is returned all the same, and told of. Several results are computed at
+    once, a process each, by ``in_parallel(delayed(cached)(compute, ...) for ...)``, if `compute`
+    is in a module.
 
     Parameters
     ----------
@@ -109,18 +165,54 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **se
     # An array that joblib hands to a worker through a file is the array it was.
     source = inspect.getsource(compute), _code(), is_quick()
     key = joblib.hash((source, what), coerce_mmap=True)
-    path = data_folder() / "cache" / f"{compute.__name__}-{key}.joblib"
-    if path.exists():
-        return joblib.load(path)
+    try:
+        folder = data_folder()
+    except OSError:  # what was kept there can still be read
+        folder = _output()
+    path = folder / "cache" / f"{compute.__name__}-{key}.joblib"
+    try:
+        return _read(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # nothing was kept
+    except Exception as error:
+        tell(f"{path}: expected a kept result, found {in_words(error)}; it is computed anew")
     result = compute(*arguments, **settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = BytesIO()
+    joblib.dump(result, kept, compress=3)
+    try:
+        _write(path, kept.getvalue())
+    except OSError as error:
+        reason = error.strerror or in_words(error)
+        tell(f"{path.parent}: what is computed cannot be kept there ({reason}); {_CURE}")
+    return result
+
+
+def _read(path: Path) -> Any:
+    import joblib
+
+    content = path.read_bytes()
+    digest, kept = content[:32], content[32:]
+    # First of all: what reads a damaged file may fail in any way, or never come to an end.
+    if digest != _digest(path, kept):
+        raise ValueError(f"{len(content)} bytes that are not what was written")
+    return joblib.load(BytesIO(kept))
+
+
+def _write(path: Path, kept: bytes) -> None:
     temporary = path.with_name(f"._{os.getpid()}_{path.name}")
     try:
-        joblib.dump(result, temporary, compress=3)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(_digest(path, kept) + kept)
+        if path.is_dir():
+            shutil.rmtree(path)
         os.replace(temporary, path)  # whole or not at all
     finally:
         temporary.unlink(missing_ok=True)
-    return result
+
+
+def _digest(path: Path, kept: bytes) -> bytes:
+    """Hash of a kept result and of its name, so that it is not taken for another one's."""
+    return hashlib.sha256(path.name.encode() + kept).digest()
 
 
 def file_hash(*paths: Path | None) -> str:

@@ -21,6 +21,7 @@ from scipy.ndimage import (
 )
 from scipy.optimize import minimize
 
+from helpers import yes_or_no
 from helpers.intensity import normalize_intensity
 from helpers.patches import extract_patches
 from helpers.scans import Scan
@@ -83,7 +84,7 @@ def relative_to_mode(volume: np.ndarray, brain: np.ndarray) -> np.ndarray:
     >>> bool(abs(np.median(relative)) < 0.02)
     True
     """
-    volume, brain = np.asarray(volume, dtype=np.float32), np.asarray(brain, dtype=bool)
+    volume, brain = np.asarray(volume, dtype=np.float32), yes_or_no("brain", brain)
     if volume.shape != brain.shape:
         raise ValueError(f"volume has shape {volume.shape}, brain has {brain.shape}")
     inside = volume[brain]
@@ -91,7 +92,7 @@ def relative_to_mode(volume: np.ndarray, brain: np.ndarray) -> np.ndarray:
         raise ValueError("brain must hold at least one voxel, found none")
     low, high = np.percentile(inside, [25, 75])
     if not high > low:
-        raise ValueError(f"the brain's quartiles must differ, found {low:g} twice")
+        raise ValueError(f"the brain's quartiles must differ, found {low:.9g} twice")
     # Bins an eighth of the quartiles' distance wide, smoothed: fine enough, and not ragged.
     # What lies far above the quartiles is not the mode, and would only need more bins.
     width = (high - low) / 8
@@ -99,7 +100,7 @@ def relative_to_mode(volume: np.ndarray, brain: np.ndarray) -> np.ndarray:
     counts = gaussian_filter(np.histogram(inside, edges)[0].astype(float), 1.5, mode="constant")
     mode = edges[counts.argmax()] + width / 2
     if not mode > 0:
-        raise ValueError(f"the brain's mode must be positive, found {mode:g}")
+        raise ValueError(f"the brain's mode must be positive, found {mode:.9g}")
     return np.where(brain, volume / mode - 1, 0).astype(np.float32)
 
 
@@ -123,7 +124,8 @@ def find_midline(volume: np.ndarray, brain: np.ndarray, spacing: Sequence[float]
     Raises
     ------
     ValueError
-        For other shapes or a brain of fewer than 100 voxels.
+        For other shapes, a brain of fewer than 100 voxels, a brain whose intensities are not finite
+        or mostly not positive, or a spacing that is not three positive lengths.
 
     References
     ----------
@@ -138,7 +140,7 @@ def find_midline(volume: np.ndarray, brain: np.ndarray, spacing: Sequence[float]
     >>> round(midline.offset)  # the middle of columns 4 to 34, in mm
     19
     """
-    volume, brain = np.asarray(volume, dtype=np.float32), np.asarray(brain, dtype=bool)
+    volume, brain = np.asarray(volume, dtype=np.float32), yes_or_no("brain", brain)
     if volume.shape != brain.shape or volume.ndim != 3:
         raise ValueError(
             "volume and brain must be (slices, rows, columns), found shapes "
@@ -146,8 +148,17 @@ def find_midline(volume: np.ndarray, brain: np.ndarray, spacing: Sequence[float]
         )
     if brain.sum() < 100:
         raise ValueError(f"brain must hold at least 100 voxels, found {brain.sum()}")
-    spacing = np.asarray(spacing)
-    smooth = np.where(brain, volume / np.median(volume[brain]), 0)
+    spacing = np.asarray(spacing, dtype=float)
+    if spacing.shape != (3,) or not (np.isfinite(spacing) & (spacing > 0)).all():
+        raise ValueError(f"spacing must be three positive lengths, found {spacing.tolist()}")
+    ordinary = float(np.median(volume[brain]))
+    if not (ordinary > 0 and np.isfinite(volume[brain]).all()):
+        n_odd = int((~np.isfinite(volume[brain])).sum())
+        raise ValueError(
+            "the brain's intensities must be finite and their median positive, found median "
+            f"{ordinary} and {n_odd} voxels that are not finite"
+        )
+    smooth = np.where(brain, volume / ordinary, 0)
     # Capped at ordinary tissue: outline, folds and ventricles count, a bright stroke does not.
     smooth = np.minimum(smooth, 1.0)
     smooth = gaussian_filter(smooth, 3 / spacing)
@@ -237,7 +248,7 @@ def smooth_in_brain(volume: np.ndarray, brain: np.ndarray, sigma: float) -> np.n
     >>> round(float(smooth_in_brain(np.full((1, 8, 8), 5.0), brain, 2)[0, 0, 0]), 5)
     5.0
     """
-    brain = np.asarray(brain, dtype=bool)
+    brain = yes_or_no("brain", brain)
     values = np.where(brain, volume, 0).astype(np.float32)
     if not sigma:
         return values
@@ -300,7 +311,7 @@ def even_out(
     >>> [round(float(even[0, 10, column])) for column in (5, 35, 30)]
     [105, 105, 317]
     """
-    brain = np.asarray(brain, dtype=bool)
+    brain = yes_or_no("brain", brain)
     positive = np.asarray(dwi)[brain]
     lowest = 0.05 * np.median(positive)
     level = np.where(brain, np.log(np.maximum(dwi, lowest)), 0).astype(np.float32)
@@ -349,7 +360,7 @@ def mirror_excess(
     >>> float(np.abs(mirror_excess(both, np.ones(both.shape, bool))).max()) < 1e-6
     True
     """
-    brain = np.asarray(brain, dtype=bool)
+    brain = yes_or_no("brain", brain)
     smooth = smooth_in_brain(volume, brain, sigma)
     in_both = brain & (mirror(brain, midline) > 0.99)
     return np.where(in_both, smooth - mirror(smooth, midline), 0).astype(np.float32)
@@ -632,7 +643,7 @@ def patch_means(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _checked(values, inside) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    values, inside = np.asarray(values), np.asarray(inside, dtype=bool)
+    values, inside = np.asarray(values), yes_or_no("inside", inside)
     if values.shape != inside.shape or values.ndim != 3:
         raise ValueError(
             "values and inside must be (n, height, width), found shapes "

@@ -12,6 +12,7 @@ import pooch
 from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
 
+from helpers import in_words, tell
 from helpers.data import data_folder, find_data
 from helpers.rehearsal import fewer
 
@@ -52,8 +53,8 @@ def load_mnist(digits: Sequence[int] = (0, 1), *, source: str = "auto") -> Digit
         Which digits to keep, each from 0 to 9.
     source : {"auto", "mnist", "sklearn"}
         ``"auto"`` takes ``mnist.npz`` from the data folder, and downloads it there if it is
-        missing; else scikit-learn's bundled digits (8 × 8 pixels, enlarged and framed to
-        28 × 28) with a warning.
+        missing, or damaged since it was; else scikit-learn's bundled digits (8 × 8 pixels,
+        enlarged and framed to 28 × 28) with a warning.
         ``"mnist"`` and ``"sklearn"`` insist on one.
 
     Returns
@@ -66,7 +67,7 @@ def load_mnist(digits: Sequence[int] = (0, 1), *, source: str = "auto") -> Digit
     ------
     ValueError
         For a digit outside 0–9, a repeated or missing one, an unknown source, or an
-        ``mnist.npz`` that does not hold MNIST's arrays.
+        ``mnist.npz`` of somebody else's that does not hold MNIST's arrays.
     FileNotFoundError
         For ``source="mnist"`` where no file is found and the download fails.
 
@@ -116,7 +117,14 @@ def load_mnist(digits: Sequence[int] = (0, 1), *, source: str = "auto") -> Digit
 def _mnist() -> dict[str, np.ndarray]:
     path = find_data("mnist.npz")
     if path is not None:
-        return _read_npz(path)
+        try:
+            return read_archive(path)
+        except ValueError as error:
+            # A damaged download is downloaded again; what somebody put there is theirs to mend.
+            damaged = error.__cause__ is not None and path.is_file()
+            if not damaged or path.parent != _own_folder():
+                raise
+            tell(f"{in_words(error).split(';')[0]}; it is downloaded anew")
     # Kept whole or not at all, and given up where 30 seconds pass without a byte.
     wait = pooch.HTTPDownloader(timeout=30)
     try:
@@ -126,10 +134,36 @@ def _mnist() -> dict[str, np.ndarray]:
             "mnist.npz is not in the data folder, and could not be downloaded: "
             f"{type(error).__name__}: {error}"
         ) from error
-    return _read_npz(Path(path))
+    return read_archive(Path(path))
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _own_folder() -> Path | None:
+    try:
+        return data_folder()
+    except OSError:
+        return None  # nothing can be written, so nothing was
+
+
+def read_archive(path: Path) -> dict[str, np.ndarray]:
+    """Read ``mnist.npz`` whole, and see that it holds MNIST's arrays.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``x_train``, ``y_train``, ``x_test`` and ``y_test`` as they are stored.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged or another one; the message names it.
+
+    Examples
+    --------
+    >>> read_archive(Path("no-such.npz"))
+    Traceback (most recent call last):
+    ...
+    ValueError: no-such.npz is not a readable MNIST archive; fetch it again: ...
+    """
     expected = {"x_train": (60000, 28, 28), "y_train": (60000,)}
     expected |= {"x_test": (10000, 28, 28), "y_test": (10000,)}
     try:
@@ -143,6 +177,17 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     for key, shape in expected.items():
         if arrays[key].shape != shape:
             raise ValueError(f"{path}: {key} has shape {arrays[key].shape}, expected {shape}")
+    for part in ("train", "test"):
+        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        if images.dtype.kind not in "uif":
+            raise ValueError(f"{path}: x_{part} must hold numbers, found {images.dtype}")
+        low, high = images.min(), images.max()
+        if not (low >= 0 and 0 < high < np.inf):
+            raise ValueError(
+                f"{path}: x_{part} must hold brightnesses from 0 up, found {low} to {high}"
+            )
+        if (strange := labels[~np.isin(labels, range(10))]).size:
+            raise ValueError(f"{path}: y_{part} must hold digits from 0 to 9, found {strange[0]}")
     return arrays
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
+from helpers import hear, in_words, tell
 from helpers.rehearsal import is_quick
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ def in_parallel(calls: Iterable, unit: str = "call") -> list:
     """Run calls side by side, one a core, and show how many are done.
 
     In a rehearsal (`helpers.rehearsal`) they run one after the other in this process: there is so
-    little to do that starting other processes would take longer.
+    little to do that starting other processes would take longer. What they tell (`helpers.tell`) is
+    told here, once.
 
     Parameters
     ----------
@@ -51,9 +54,9 @@ def in_parallel(calls: Iterable, unit: str = "call") -> list:
     >>> in_parallel([delayed(divmod)(n, 3) for n in (7, 9)])
     [(2, 1), (3, 0)]
     """
-    calls = list(calls)
+    calls = [(hear, (function, *given), settings) for function, given, settings in calls]
     results = Parallel(n_jobs=1 if is_quick() else -1, return_as="generator")(calls)
-    return list(tqdm(results, total=len(calls), unit=unit, leave=False))
+    return _told(tqdm(results, total=len(calls), unit=unit, leave=False))
 
 
 def map_cases(
@@ -99,21 +102,34 @@ def map_cases(
     if client is None:
         outcomes = in_parallel((delayed(attempt)(case) for case in cases), unit="scan")
     else:
-        futures = client.map(attempt, cases, pure=False)
-        results = (future.exception() or future.result() for future in futures)
-        outcomes = list(tqdm(results, total=len(cases), unit="scan", leave=False))
+        futures = client.map(partial(hear, attempt), cases, pure=False)
+        results = (
+            (error, []) if (error := future.exception()) else future.result() for future in futures
+        )
+        outcomes = _told(tqdm(results, total=len(cases), unit="scan", leave=False))
     errors = {
         case.subject_id: outcome
         for case, outcome in zip(cases, outcomes, strict=True)
         if isinstance(outcome, Exception)
     }
     if errors:
-        listed = "\n".join(f"{name}: {error}" for name, error in errors.items())
+        listed = "\n".join(f"{name}: {in_words(error)}" for name, error in errors.items())
         raise ExceptionGroup(
             f"{len(errors)} of {len(cases)} patients failed, the others are done:\n{listed}\n",
             list(errors.values()),
         )
     return outcomes
+
+
+def _told(heard: Iterable[tuple[Result, list[str]]]) -> list[Result]:
+    """Tell what was heard from all calls, each thing once, and return what they returned."""
+    results, told = [], []
+    for result, messages in heard:
+        results.append(result)
+        told.append(messages)
+    for message in dict.fromkeys(chain.from_iterable(told)):
+        tell(message)
+    return results
 
 
 def _attempt(function: Callable[[Case], Result], case: Case) -> Result | Exception:

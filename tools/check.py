@@ -5,6 +5,7 @@ What this file imports at its top comes with Python, so that it can say which pa
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -13,10 +14,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from zipfile import BadZipFile
 
-from helpers.data import find_data
+from helpers import in_words
+from helpers.data import data_folder, find_data, writable
 from helpers.rehearsal import is_quick
+from tools import speak_to_any_console
 
-_LOCK = Path(__file__).resolve().parents[1] / "requirements.txt"
+_BOOK = Path(__file__).resolve().parents[1]
+_LOCK = _BOOK / "requirements.txt"
+_BACKENDS = ("tensorflow", "jax", "torch")
+# What Keras must compute in, as it is if nobody says otherwise.
+_KERAS = {"image_data_format": "channels_last", "floatx": "float32"}
 # Measured: the book on a machine of two cores, and a layer's matrix product on one of them.
 _BOOK_MINUTES, _PRODUCT_SECONDS = 9.4, 4.2e-4
 _ABSENT = "not installed"
@@ -44,8 +51,7 @@ def check() -> list[tuple[bool, str, str]]:
     findings = [_python()]
     locked = _locked_versions()
     findings += [_package(name, locked) for name in _NEEDED.split()]
-    findings.append(_backend())
-    findings.append(_rehearsal())
+    findings += [_keras(), _rehearsal(), _output()]
     if any(found.startswith(_ABSENT) for _, _, found in findings):
         return findings  # the rest takes packages
     return [*findings, *_machine(), *_data()]
@@ -87,36 +93,98 @@ def _python() -> tuple[bool, str, str]:
 
 
 def _locked_versions() -> dict[str, str]:
-    pins = (line.split(";")[0].strip() for line in _LOCK.read_text().splitlines())
-    return dict(pin.lower().split("==") for pin in pins if "==" in pin)
+    try:
+        lines = _LOCK.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}  # each package will say that its version is not there
+    pins = (line.split(";")[0].strip() for line in lines)
+    return dict(pin.lower().split("==", 1) for pin in pins if "==" in pin)
 
 
 def _package(name: str, locked: dict[str, str]) -> tuple[bool, str, str]:
-    wanted = locked[name.lower()]
+    wanted = locked.get(name.lower())
     try:
         found = version(name)
     except PackageNotFoundError:
         found = _ABSENT
+    if wanted is None:
+        return False, name, f"{found}; {_LOCK} does not say which version is needed"
     if found == wanted:
         return True, name, found
     return False, name, f"{found}, the book was made with {wanted}; pip install -r requirements.txt"
 
 
-def _backend() -> tuple[bool, str, str]:
-    name = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if name not in ("tensorflow", "jax", "torch"):
-        return False, "Keras backend", f"{name}; set KERAS_BACKEND to tensorflow, jax or torch"
-    if find_spec(name) is None:
-        return False, "Keras backend", f"{name} is not installed\npip install {name}"
-    return True, "Keras backend", name
+def _keras() -> tuple[bool, str, str]:
+    """Look at what Keras goes by: its file, and before it the variables."""
+    name, path = "Keras backend", _keras_file()
+    try:
+        settings = _keras_settings(path)
+    except Exception as error:  # whatever it is, Keras would stop there, too
+        return False, name, f"{path}: {in_words(error)}\ncorrect the file, or remove it"
+    variable = os.environ.get("KERAS_BACKEND")
+    backend = variable or settings.get("backend", "tensorflow")
+    # Keras writes this file itself, so its name is news only where it says something else.
+    where = "" if variable or backend == "tensorflow" else f"\nas {path} says"
+    if backend not in _BACKENDS:
+        return False, name, f"{backend}; set KERAS_BACKEND to tensorflow, jax or torch{where}"
+    if find_spec(backend) is None:
+        return False, name, f"{backend} is not installed\npip install {backend}{where}"
+    for setting, needed in _KERAS.items():
+        if (found := settings.get(setting, needed)) != needed:
+            return False, name, f"{path}\nsays {setting} {found!r}; change it to {needed!r}"
+    if not isinstance(epsilon := settings.get("epsilon", 1e-7), float):
+        return False, name, f"{path}\nsays epsilon {epsilon!r}; change it to 1e-07"
+    for limit in {"KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"} & os.environ.keys():
+        return False, name, f"{limit} is set, so training is cut short; unset it"
+    unread = "" if settings or not path.exists() else f"\nKeras finds no settings in {path}"
+    return True, name, f"{backend}{where}{unread}"
+
+
+def _keras_file() -> Path:
+    """Where Keras looks for its settings."""
+    home = os.path.expanduser("~")
+    default = os.path.join(home if os.access(home, os.W_OK) else "/tmp", ".keras")
+    return Path(os.path.expanduser(os.environ.get("KERAS_HOME", default)), "keras.json")
+
+
+def _keras_settings(path: Path) -> dict:
+    if not path.exists():
+        return {}
+    with path.open() as file:
+        try:
+            settings = json.load(file)
+        except ValueError:  # Keras takes no notice of what it cannot read
+            return {}
+    if not isinstance(settings, dict):
+        raise TypeError(f"expected a JSON object of settings, found {settings!r}")
+    return settings
 
 
 def _rehearsal() -> tuple[bool, str, str]:
     try:
         quick = is_quick()
     except ValueError as error:
-        return False, "rehearsal", str(error)
+        return False, "rehearsal", in_words(error)
     return True, "rehearsal", "yes; unset VAE_BOOK_QUICK for the book's numbers" if quick else "no"
+
+
+def _output() -> tuple[bool, str, str]:
+    """Try to write where the book writes."""
+    name = "written to"
+    try:
+        folder = data_folder()
+    except OSError as error:
+        return False, name, str(error).replace("; ", "\n")
+    where = "data/" if folder.parent == _BOOK else f"{_end(folder)} (VAE_BOOK_OUTPUT)"
+    try:
+        writable(_BOOK)
+    except OSError as error:
+        return True, name, f"{where}\nbut no pages can be built here: {str(error).split('; ')[0]}"
+    return True, name, where
+
+
+def _end(folder: str | Path) -> str:
+    return "…/" + "/".join(Path(folder).resolve().parts[-2:])  # a page need not tell it whole
 
 
 def _data() -> list[tuple[bool, str, str]]:
@@ -126,9 +194,9 @@ def _data() -> list[tuple[bool, str, str]]:
     except NotADirectoryError as error:
         return [(False, "data folder", str(error).replace("; ", "\n"))]
     folders = ["data/"]
-    if shared := os.environ.get("VAE_BOOK_DATA"):
-        end = "/".join(Path(shared).resolve().parts[-2:])  # a page need not tell it whole
-        folders.insert(0, f"…/{end} (VAE_BOOK_DATA)")
+    for variable in ("VAE_BOOK_OUTPUT", "VAE_BOOK_DATA"):
+        if named := os.environ.get(variable):
+            folders.insert(0, f"{_end(named)} ({variable})")
     return [
         (True, "data folder", "\nthen ".join(folders)),
         _digits(found["mnist.npz"]),
@@ -147,10 +215,10 @@ def _data() -> list[tuple[bool, str, str]]:
 def _digits(path: Path | None) -> tuple[bool, str, str]:
     name, digits = "data: mnist.npz", "not here; it is downloaded, or small digits are used instead"
     if path is not None:
-        from helpers.mnist import load_mnist
+        from helpers.mnist import read_archive
 
         try:
-            load_mnist()
+            read_archive(path)
             digits = "found"
         except ValueError as error:
             return False, name, str(error).replace("; ", "\n")
@@ -180,7 +248,7 @@ def _scans(folder: str, path: Path | None) -> tuple[bool, str, str]:
     try:
         cases = find_cases(path)
     except (OSError, ValueError) as error:
-        return False, name, f"{error}\n{fetch} fetches it again"
+        return False, name, f"{in_words(error)}\n{fetch} fetches it again"
     n_masks = sum(case.lesion is not None for case in cases)
     use = "not used: no file is named as a mask (…_msk…, …_mask… or VSD.….OT.…)"
     if n_masks:
@@ -192,6 +260,7 @@ def _scans(folder: str, path: Path | None) -> tuple[bool, str, str]:
 
 def main() -> int:
     """Print the findings; return how many need mending."""
+    speak_to_any_console()
     findings = check()
     for good, name, found in findings:
         found = found.replace("\n", "\n" + 23 * " ")

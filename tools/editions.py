@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,9 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+
+from helpers import in_words
+from tools import speak_to_any_console
 
 BOOK = Path(__file__).resolve().parents[1]
 #: What the book is made of, and what installs it.
@@ -158,14 +162,21 @@ def write(edition: str, folder: Path) -> Path:
         Which one.
     folder : Path
         Where to put it. What was written there before is replaced, and only that: a build kept
-        beside it stays, and a notebook that somebody has worked in is moved to a folder ``kept-1``
-        (or the next number that is free). Its pages have no buttons that open a notebook
-        elsewhere: what lies at the book's address is the book, with its solutions.
+        beside it stays, and what somebody has worked in, or put beside the chapters, or what cannot
+        be read, is moved to a folder ``kept-1`` (or the next number that is free). Its pages have
+        no buttons that open a notebook elsewhere: what lies at the book's address is the book, with
+        its solutions.
 
     Returns
     -------
     Path
         The folder.
+
+    Raises
+    ------
+    ExceptionGroup
+        Some chapters of the book could not be changed into this edition, and are left out of it.
+        All others are written.
 
     Examples
     --------
@@ -188,8 +199,19 @@ def write(edition: str, folder: Path) -> Path:
     config = folder / "_config.yml"
     settings = re.sub(r"(?m)^  url: \S+", '  url: ""', config.read_text(encoding="utf-8"))
     config.write_text(settings, encoding="utf-8")
+    errors = {}
     for path in sorted((folder / "chapters").glob("*.ipynb")):
-        nbformat.write(change(nbformat.read(path, 4)), path)
+        try:
+            chapter = change(nbformat.read(path, 4))
+        except Exception as error:  # whatever it is, it must not cost the other chapters theirs
+            # As it is it might give its solutions away.
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            errors[BOOK / "chapters" / path.name] = error
+            continue
+        nbformat.write(chapter, path)
+    if errors:
+        listed = "\n".join(f"{path}: {in_words(error)}" for path, error in errors.items())
+        raise ExceptionGroup(f"chapters left out: {len(errors)}\n{listed}\n", [*errors.values()])
     return folder
 
 
@@ -203,32 +225,58 @@ def _without_outputs(notebook: NotebookNode) -> NotebookNode:
 
 
 def _keep_work(folder: Path, change: Callable[[NotebookNode], NotebookNode]) -> None:
-    for path in sorted((folder / "chapters").glob("*.ipynb")):
-        found = [
-            "".join(cell["source"])
-            for cell in json.loads(path.read_text(encoding="utf-8")).get("cells", [])
-        ]
-        chapter = BOOK / "chapters" / path.name
-        new = change(nbformat.read(chapter, 4)).cells if chapter.exists() else []
-        if found != [cell.source for cell in new]:
-            numbered = (folder / f"kept-{n}" / path.name for n in count(1))
-            kept = next(path for path in numbered if not path.exists())
-            kept.parent.mkdir(exist_ok=True)
+    chapters = folder / "chapters"
+    for path in sorted(chapters.rglob("*")):
+        inside = path.relative_to(chapters)
+        hidden = any(part.startswith((".", "__pycache__")) for part in inside.parts)
+        if hidden or (path.is_dir() and path.suffix != ".ipynb") or not path.exists():
+            continue
+        said = _something_else(path, BOOK / "chapters" / inside, change)
+        if said:
+            numbered = (folder / f"kept-{n}" / inside for n in count(1))
+            kept = next(path for path in numbered if not os.path.lexists(path))
+            kept.parent.mkdir(parents=True, exist_ok=True)
             path.rename(kept)
-            print(f"{path} said something else; it is kept as {kept}")
+            print(f"{path} {said}; it is kept as {kept}")
+
+
+def _something_else(path: Path, chapter: Path, change: Callable) -> str:
+    """Say what is in an edition's file that was not written there; nothing if nothing is."""
+    if path.suffix != ".ipynb":
+        same = chapter.is_file() and path.read_bytes() == chapter.read_bytes()
+        return "" if same else "said something else"
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8")).get("cells", [])
+        found = ["".join(cell["source"]) for cell in cells]
+    except Exception as error:  # what cannot be read is somebody's work
+        return f"cannot be read as a notebook ({in_words(error)})"
+    try:
+        new = [cell.source for cell in change(nbformat.read(chapter, 4)).cells]
+    except Exception:  # there is none, or it is damaged, which is told when it is written
+        new = []
+    return "" if found == new else "said something else"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write an edition into ``_build``, build it, and return jupyter-book's exit status."""
+    """Write an edition into ``_build``, build it, and return jupyter-book's exit status.
+
+    It is 1 where a chapter was left out.
+    """
+    speak_to_any_console()
     parser = argparse.ArgumentParser(prog="python -m tools.editions", description=__doc__)
     parser.add_argument("edition", choices=EDITIONS)
     parser.add_argument("--no-build", action="store_true", help="write the notebooks only")
     chosen = parser.parse_args(arguments)
-    folder = write(chosen.edition, BOOK / "_build" / chosen.edition)
+    folder, lost = BOOK / "_build" / chosen.edition, 0
+    try:
+        folder = write(chosen.edition, folder)
+    except ExceptionGroup as errors:
+        print(errors.message)
+        lost = 1
     if chosen.no_build:
         print(f"Written: {folder / 'chapters'}")
-        return 0
-    return subprocess.run(["jupyter-book", "build", folder]).returncode
+        return lost
+    return subprocess.run(["jupyter-book", "build", folder]).returncode or lost
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 After ``jupyter-book build .``, the command ``python -m tools.pdf`` writes all pages, in the order
 of the table of contents, to ``_build/pdf/book.pdf``: with links between them, solutions unfolded,
 and a word in the place of a figure that answers to the pointer. It needs no network, but Chromium,
-and Playwright to drive it.
+and Playwright to drive it. What lies on the web is left there, with a link to it.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,10 @@ from urllib.parse import urldefrag, urlsplit
 
 import yaml
 from bs4 import BeautifulSoup, Tag
+
+from helpers import hear, in_words, tell
+from tools import speak_to_any_console
+from tools.slides import find_picture, link, say_instead
 
 BOOK = Path(__file__).resolve().parents[1]
 BUILT = BOOK / "_build" / "html"
@@ -54,12 +59,14 @@ def one_page(built: Path, pages: list[str]) -> str:
     -------
     str
         One HTML page. Each anchor carries the name of its page, and every link within the book
-        leads to one.
+        leads to one. A page that is damaged is told of and left out.
 
     Raises
     ------
     FileNotFoundError
         A page has not been built.
+    ValueError
+        No page is whole.
 
     Examples
     --------
@@ -78,13 +85,21 @@ def one_page(built: Path, pages: list[str]) -> str:
     whole = BeautifulSoup('<html lang="en" data-theme="light"></html>', "html.parser")
     body = whole.new_tag("body")
     for path in paths:
-        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
-        article = page.select_one("article.bd-article")
+        try:
+            page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+            if (article := page.select_one("article.bd-article")) is None:
+                raise ValueError("expected an article, found none")
+        except (OSError, ValueError) as error:
+            tell(f"{path}: this page is left out: {in_words(error)}")
+            continue
         _make_still(article)
+        _find_again(article, path, built)
         _rename_links(article, path, paths)
         body.append(article)
-        if path == paths[0]:
+        if whole.head is None:
             whole.html.append(_head(page, path))
+    if whole.head is None:
+        raise ValueError(f"{built}: expected a page that can be read, found none")
     whole.html.append(body)
     return str(whole)
 
@@ -99,13 +114,27 @@ def _make_still(article: Tag) -> None:
         folded["open"] = ""
 
 
+def _find_again(article: Tag, path: Path, built: Path) -> None:
+    """Name the files that a page shows by their places on the disk."""
+    for name in ("src", "data"):
+        for tag in article.find_all(attrs={name: True}):
+            tag.attrs.pop("srcset", None)
+            try:
+                file = find_picture(tag[name], path, built)
+            except FileNotFoundError as error:
+                print(f"{path}: {error}")
+                file = (path.parent / tag[name]).resolve()
+            if file:
+                tag[name] = file.as_uri()
+            elif urlsplit(tag[name]).scheme != "data":
+                print(f"{path}: the PDF links to what lies on the web: {tag[name]}")
+                say_instead(tag, f"On the web: {link(tag[name], tag.get('alt'))}")
+
+
 def _rename_links(article: Tag, path: Path, paths: list[Path]) -> None:
     for tag in article.find_all(id=True):
         tag["id"] = f"{path.stem}--{tag['id']}"
     article["id"] = path.stem
-    for tag in article.find_all(src=True):
-        if not urlsplit(tag["src"]).scheme:
-            tag["src"] = (path.parent / tag["src"]).resolve().as_uri()
     for tag in article.find_all("a", href=True):
         target, anchor = urldefrag(tag["href"])
         if urlsplit(target).scheme:
@@ -120,10 +149,12 @@ def _rename_links(article: Tag, path: Path, paths: list[Path]) -> None:
 def _head(page: BeautifulSoup, path: Path) -> Tag:
     head = page.new_tag("head")
     head.append(page.new_tag("meta", charset="utf-8"))
-    head.append(page.title)
-    for link in page.head.select("link[rel=stylesheet]"):
-        link["href"] = (path.parent / link["href"].split("?")[0]).resolve().as_uri()
-        head.append(link)
+    if page.title:
+        head.append(page.title)
+    for sheet in page.select("head link[rel=stylesheet][href]"):
+        if not urlsplit(sheet["href"]).netloc:
+            sheet["href"] = (path.parent / sheet["href"].split("?")[0]).resolve().as_uri()
+            head.append(sheet)
     style = page.new_tag("style")
     style.string = STYLE
     head.append(style)
@@ -169,7 +200,9 @@ def print_pdf(built: Path, target: Path) -> Path:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=browser_path)
             tab = browser.new_page()
-            tab.set_default_timeout(0)  # a whole book takes as long as it takes
+            tab.set_default_timeout(0)  # a whole book takes as long as it takes,
+            # and nobody waits for a network: a style sheet may name fonts on the web.
+            tab.route(re.compile("^https?:"), lambda route: route.abort())
             tab.goto(page_path.as_uri())
             tab.add_script_tag(path=mathjax)
             tab.evaluate("MathJax.startup.promise")
@@ -184,13 +217,14 @@ def print_pdf(built: Path, target: Path) -> Path:
 
 def main() -> int:
     """Print the built book; return 0, or 1 with a word on what is missing."""
+    speak_to_any_console()
     try:
-        path = print_pdf(BUILT, BUILT.parent / "pdf" / "book.pdf")
-    except FileNotFoundError as error:
+        path, left_out = hear(print_pdf, BUILT, BUILT.parent / "pdf" / "book.pdf")
+    except (FileNotFoundError, ValueError) as error:
         print(error)
         return 1
-    print(f"{os.path.relpath(path)}: {path.stat().st_size / 1e6:.1f} MB")
-    return 0
+    print(*left_out, f"{os.path.relpath(path)}: {path.stat().st_size / 1e6:.1f} MB", sep="\n")
+    return int(bool(left_out))
 
 
 if __name__ == "__main__":

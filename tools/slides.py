@@ -2,20 +2,27 @@
 
 After ``jupyter-book build .``, the command ``python -m tools.slides`` writes one file a chapter
 to ``_build/slides``. It needs no network and nothing beside it: arrow keys turn the slides, N
-shows the speaker notes, and a browser prints them.
+shows the speaker notes, and a browser prints them. A picture that lies on the web stays there: the
+slide has a link to it.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import math
 import mimetypes
 import sys
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
 
 from bs4 import BeautifulSoup, NavigableString, Tag
+
+from helpers import in_words
+from tools import speak_to_any_console
 
 BUILT = Path(__file__).resolve().parents[1] / "_build" / "html"
 CLOSING = "What you have seen"  # the title of the box that ends a chapter
@@ -36,7 +43,8 @@ def make_slides(built: Path, target: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        One HTML file a chapter, named like its page.
+        One HTML file a chapter, named like its page. A page of which none can be made, and a
+        picture that is missing, are told of; the others are made.
 
     Raises
     ------
@@ -50,19 +58,79 @@ def make_slides(built: Path, target: Path) -> list[Path]:
     ...
     FileNotFoundError: no-such-folder/chapters holds no chapter; build the book first, ...
     """
-    pages = sorted(built.glob("chapters/[0-9][0-9]_*.html"))
+    pages = _pages(built)
     if not pages:
         folder = (built / "chapters").as_posix()
         raise FileNotFoundError(
             f"{folder} holds no chapter; build the book first, with `jupyter-book build .`"
         )
     target.mkdir(parents=True, exist_ok=True)
+    guide = _guide(built)
     written = []
     for page in pages:
         path = target / page.name
-        path.write_text(_deck(page, built), encoding="utf-8")
+        try:
+            deck = _deck(page, built, guide)
+        except Exception as error:  # whatever it is, it must not cost the other chapters theirs
+            print(f"{page}: no slides can be made of this page: {in_words(error)}")
+            path.unlink(missing_ok=True)  # those of an earlier build say something else
+            continue
+        path.write_text(deck, encoding="utf-8")
         written.append(path)
     return written
+
+
+def _pages(built: Path) -> list[Path]:
+    return sorted(built.glob("chapters/[0-9][0-9]_*.html"))
+
+
+def find_picture(address: str, page: Path, built: Path) -> Path | None:
+    """Find the file of a picture that a built page shows: in the built book, or in its source.
+
+    Parameters
+    ----------
+    address : str
+        As the page has it: relative to the page or, after a slash, to the book.
+    page, built : Path
+        The page, and the folder of all pages.
+
+    Returns
+    -------
+    Path or None
+        None where it lies elsewhere (on the web, or in the address itself).
+
+    Raises
+    ------
+    FileNotFoundError
+        The book does not hold it, or it is empty.
+
+    Examples
+    --------
+    >>> find_picture("https://example.org/a.png", Path("page.html"), Path("html")) is None
+    True
+    >>> find_picture("m%C3%BCde.png", Path("html/page.html"), Path("html"))
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: expected a picture, found none at 'm%C3%BCde.png'
+    """
+    parts = urlsplit(address)
+    if parts.netloc or parts.scheme in ("http", "https", "data"):
+        return None
+    if parts.scheme == "file":
+        paths = [Path(url2pathname(parts.path))]
+    else:
+        # A browser's reading first: the name may be written in escapes, and be versioned.
+        names = [name for name in (unquote(parts.path), unquote(address), address) if name]
+        page, built = page.resolve(), built.resolve()
+        folders = [built if address.startswith("/") else page.parent]
+        # What is written in HTML, or has an umlaut or a space in its name, Sphinx does not copy.
+        for book in built.parents[:2]:
+            folders += [book, book / page.parent.relative_to(built)]
+        paths = [folder / name.lstrip("/") for name in names for folder in folders]
+    for path in paths:
+        if path.is_file() and path.stat().st_size:
+            return path.resolve()
+    raise FileNotFoundError(f"expected a picture, found none at {address!r}")
 
 
 def sentences(paragraph: Tag) -> list[str]:
@@ -106,13 +174,18 @@ def key_sentences(paragraph: Tag) -> list[str]:
     return [s for s in sentences(paragraph) if "<strong" in s or "pasted-" in s]
 
 
-def _deck(page: Path, built: Path) -> str:
+def _deck(page: Path, built: Path, guide: BeautifulSoup | None) -> str:
     """One chapter as one HTML file."""
     soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
-    chapter = soup.select_one("section > h1").parent
-    _clean(chapter, page)
+    chapter = _chapter(soup, page)
+    _clean(chapter, page, built)
     title = chapter.h1.get_text()
-    slides = [*_title_slide(chapter), *_section_slides(chapter), *_closing_slide(chapter)]
+    slides = [
+        *_title_slide(chapter),
+        *_opening_slides(chapter),
+        *_section_slides(chapter),
+        *_closing_slide(chapter),
+    ]
     number = int(page.stem[:2])
     return _TEMPLATE.format(
         title=escape(title),
@@ -122,12 +195,27 @@ def _deck(page: Path, built: Path) -> str:
             f"{slide}\n<footer>{number}. {escape(title)} · {i} / {len(slides)}</footer>\n</section>"
             for i, slide in enumerate(slides, 1)
         ),
-        notes=_notes(built, number),
+        notes=_notes(guide, built, number),
         mathjax=_mathjax(built) if chapter.select_one(".math") else "",
     )
 
 
-def _clean(chapter: Tag, page: Path) -> None:
+def _chapter(soup: BeautifulSoup, page: Path) -> Tag:
+    """The part of a page that is the chapter: below its title, or what there is without one."""
+    if title := soup.select_one("section > h1"):  # a theme may have others around the chapter
+        return title.parent
+    places = map(soup.select_one, ("article.bd-article", "article", "[role=main]", "main", "body"))
+    chapter = next(filter(None, places), None)
+    if chapter is None or not chapter.get_text().strip():
+        raise ValueError("expected a page with a title, found no text")
+    print(f"{page}: expected a title, found none; the name of the file stands in for it")
+    title = soup.new_tag("h1")
+    title.string = page.stem[3:].replace("_", " ") or page.stem
+    chapter.insert(0, title)
+    return chapter
+
+
+def _clean(chapter: Tag, page: Path, built: Path) -> None:
     """Drop what leads away from the slide, and put the pictures into it."""
     for citation in chapter.select(".bibtex-citation"):
         if isinstance(before := citation.previous_sibling, NavigableString):
@@ -135,8 +223,8 @@ def _clean(chapter: Tag, page: Path) -> None:
         citation.decompose()
     for extra in chapter.select("a.headerlink, .section-number, script, style"):
         extra.decompose()
-    for link in chapter.select("a"):
-        link.unwrap()
+    for leading in chapter.select("a"):
+        leading.unwrap()
     for tag in chapter.select("[id]"):
         del tag["id"]
     for table in chapter.select("table"):
@@ -144,15 +232,76 @@ def _clean(chapter: Tag, page: Path) -> None:
         _shorten(table)
     for equation in chapter.select("div.math"):
         equation["tabindex"] = "0"  # a long one is scrolled on a small screen
+    for image in chapter.select('object[type^="image/"], object[data$=".svg"]'):
+        image.name, image["src"] = "img", image.attrs.pop("data", "")
+        image["alt"] = image.get_text().strip()
+        image.clear()
+    for choice in chapter.select("picture > source"):
+        choice.decompose()  # the img beside it shows the same
+    for picture in chapter.select("img, svg"):
+        # An icon of the theme is no picture, nor is a part of one.
+        icon = any("octicon" in name for name in picture.get("class", []))
+        if not icon and not picture.find_parent(["figure", "table", "svg"]):
+            picture.wrap(BeautifulSoup("<figure></figure>", "html.parser").figure)
     for image in chapter.select("img"):
-        path = (page.parent / image["src"]).resolve()
-        content = path.read_bytes()
-        kind = mimetypes.guess_type(path.name)[0]
-        image["src"] = f"data:{kind};base64,{base64.b64encode(content).decode()}"
-        # A PNG begins with its width and height; a broad one goes below the text.
-        width, height = (int.from_bytes(content[i : i + 4]) for i in (16, 20))
-        if kind == "image/png" and width > 2 * height:
-            image["class"] = "broad"
+        _put_in(image, page, built)
+    for moving in chapter.select("iframe, video, audio, embed"):
+        address = moving.get("src") or (moving.source and moving.source.get("src")) or ""
+        print(f"{page}: the slides do not show this {moving.name}: {address}")
+        there = link(address) if urlsplit(address).netloc else escape(address)
+        say_instead(moving, f"Not on the slides: {moving.name} {there}")
+
+
+def _put_in(image: Tag, page: Path, built: Path) -> None:
+    """Put a picture itself in the place of its address, or a word where that cannot be."""
+    image.attrs.pop("srcset", None)
+    address = image.get("src", "").strip()
+    try:
+        path = find_picture(address, page, built)
+    except FileNotFoundError as error:
+        print(f"{page}: {error}")
+        say_instead(image, f"A picture is missing here: {escape(image.get('alt') or address)}")
+        return
+    if path is None:
+        if not address.lower().startswith("data:"):
+            print(f"{page}: the slides link to what lies on the web: {address}")
+            say_instead(image, f"On the web: {link(address, image.get('alt'))}")
+        return
+    kind, packed = mimetypes.guess_type(path.name)
+    content = path.read_bytes()
+    if packed == "gzip":  # as in .svgz
+        content = gzip.decompress(content)
+    encoded = base64.b64encode(content).decode()
+    image["src"] = f"data:{kind or 'application/octet-stream'};base64,{encoded}"
+    # A PNG begins with its width and height; a broad one goes below the text.
+    width, height = (int.from_bytes(content[i : i + 4]) for i in (16, 20))
+    if kind == "image/png" and width > 2 * height:
+        image["class"] = "broad"
+
+
+def say_instead(tag: Tag, words: str) -> None:
+    """Put words, in HTML, in the place of what cannot be shown.
+
+    Examples
+    --------
+    >>> page = BeautifulSoup("<div><img></div>", "html.parser")
+    >>> say_instead(page.img, "no picture")
+    >>> str(page)
+    '<div><p class="small">no picture</p></div>'
+    """
+    tag.replace_with(BeautifulSoup(f'<p class="small">{words}</p>', "html.parser").p)
+
+
+def link(address: str, text: str | None = None) -> str:
+    """Write a link in HTML.
+
+    Examples
+    --------
+    >>> link("//example.org/?a&b", "2 < 3")
+    '<a href="https://example.org/?a&amp;b">2 &lt; 3</a>'
+    """
+    whole = f"https:{address}" if address.startswith("//") else address
+    return f'<a href="{escape(whole)}">{escape(text or address)}</a>'
 
 
 def _shorten(table: Tag) -> None:
@@ -175,14 +324,31 @@ def _title_slide(chapter: Tag) -> Iterator[str]:
     parts += [f'<p class="question">{question.get_text()}</p>'] if question else []
     if objectives:
         parts += ["<p>You will be able to</p>", str(objectives)]
-        data = objectives.find_parent(class_="admonition").find_all("p", recursive=False)[-1]
-        parts += [f'<p class="small">{sentences(data)[-1]}</p>']
+        last = objectives.find_parent(class_="admonition").select("p:not(li p)")[-1:]
+        parts += [
+            f'<p class="small">{sentence}</p>' for p in last for sentence in sentences(p)[-1:]
+        ]
     yield "\n".join(parts)
+
+
+def _opening_slides(chapter: Tag) -> Iterator[str]:
+    """What is shown before the first heading."""
+    heading = f"<h2>{chapter.h1.decode_contents()}</h2>"
+    for child in chapter.find_all(True, recursive=False):
+        if child.name != "section":
+            yield from (_slide(heading, [picture]) for picture in _pictures(child))
+
+
+def _pictures(block: Tag) -> list[str]:
+    """Take the pictures out of a block, each with its caption."""
+    if block.name == "figure":
+        return [str(block)]
+    return [str(figure.extract()) for figure in block.select("figure")]
 
 
 def _section_slides(chapter: Tag) -> Iterator[str]:
     """For each heading its key sentences, and what is shown there."""
-    for title in chapter.select("section > h2, section > h3"):
+    for title in chapter.select(", ".join(f"section > h{level}" for level in range(2, 7))):
         section, heading = title.parent, f"<h2>{title.decode_contents()}</h2>"
         text, room = [], ROOM
         for block in _blocks(section):
@@ -201,41 +367,50 @@ def _section_slides(chapter: Tag) -> Iterator[str]:
 
 def _blocks(section: Tag) -> Iterator[str]:
     """The HTML of what a section has to show, in order."""
-    paragraphs = section.find_all("p", recursive=False)
+    paragraphs = [p for p in section.find_all("p", recursive=False) if p.get_text().strip()]
+    first, last = (paragraphs[0], paragraphs[-1]) if paragraphs else (None, None)
     keys = [sentence for paragraph in paragraphs for sentence in key_sentences(paragraph)]
     quiz = any(map(_is_question, paragraphs))
     for child in section.find_all(True, recursive=False):
         classes = child.get("class") or []
         if _is_question(child):
             yield f"<blockquote>{child}{_answers(child)}</blockquote>"
-        elif child.name in ("p", "details") and quiz:
-            continue
         elif child.name == "p":
-            found = key_sentences(child)
-            if child is paragraphs[0] and not found:
+            pictures, found = _pictures(child), key_sentences(child)
+            if quiz:
+                found = []
+            elif child is first and not found:
                 found = sentences(child)[:1]
-            elif child is paragraphs[-1] and not keys:
+            elif child is last and not keys:
                 found = sentences(child)[-1:]
             yield from (f"<p>{sentence}</p>" for sentence in found if not sentence.endswith(":"))
+            yield from pictures
+        elif child.name == "details" and quiz:
+            continue
         elif child.name in ("ul", "ol") or "math" in classes:
             yield str(child)
         elif "exercise" in classes:
             yield f"<p>{child.select_one('.admonition-title').decode_contents()}</p>"
         elif "warning" in classes:
-            child.select_one(".admonition-title").decompose()
+            pictures = _pictures(child)
             yield from (
-                f"<p>{sentence}</p>" for p in child.select("p") for sentence in sentences(p)
+                f"<p>{sentence}</p>"
+                for p in child.select("p:not(.admonition-title)")
+                for sentence in sentences(p)
             )
-        elif "admonition" in classes or child.name == "section":
+            yield from pictures
+        elif "admonition" in classes:
+            title = child.select_one(".admonition-title")
+            if not title or title.get_text() != CLOSING:
+                yield from _pictures(child)
+        elif child.name == "section":
             continue
         else:
             if "tag_shown-once" in classes:
                 code = child.select_one(".cell_input").get_text().strip()
                 yield f"<pre><code>{escape(code)}</code></pre>"
-            for thing in child.select("figure, table") or (
-                [child] if child.name == "table" else []
-            ):
-                yield str(thing)
+            shown = [child] if child.name in ("figure", "table") else child.select("figure, table")
+            yield from map(str, shown)
 
 
 def _is_question(block: Tag) -> bool:
@@ -248,7 +423,8 @@ def _answers(question: Tag) -> str:
     for sibling in question.find_next_siblings():
         if sibling.name != "details":
             break
-        answers.append(sibling.select_one(".sd-summary-text").decode_contents().strip())
+        if answer := sibling.select_one(".sd-summary-text") or sibling.summary:
+            answers.append(answer.decode_contents().strip())
     return f"<ul>{''.join(f'<li>{answer}</li>' for answer in answers)}</ul>"
 
 
@@ -280,15 +456,24 @@ def _closing_slide(chapter: Tag) -> Iterator[str]:
             yield f'<h2>{CLOSING}</h2>\n<div class="body">{box.decode_contents()}</div>'
 
 
-def _notes(built: Path, number: int) -> str:
+def _guide(built: Path) -> BeautifulSoup | None:
+    path = built / "chapters" / "instructor_guide.html"
+    try:
+        return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"{path}: it cannot be read, so the slides have no notes: {in_words(error)}")
+        return None
+
+
+def _notes(guide: BeautifulSoup | None, built: Path, number: int) -> str:
     """What the instructor guide says about a chapter."""
-    guide = built / "chapters" / "instructor_guide.html"
-    if not guide.exists():
+    if guide is None:
         return "<p>There is no instructor guide in the built book.</p>"
-    page = BeautifulSoup(guide.read_text(encoding="utf-8"), "html.parser")
-    for section in page.select("section > section"):
+    for section in guide.select("section > section"):
         if section.h2 and section.h2.get_text().startswith(f"Chapter {number}:"):
-            _clean(section, guide)
+            _clean(section, built / "chapters" / "instructor_guide.html", built)
             section.h2.decompose()
             return section.decode_contents()
     return f"<p>The instructor guide says nothing about Chapter {number}.</p>"
@@ -327,7 +512,7 @@ h2 {{ font-size: 1.45em; line-height: 1.2; margin: 0 0 0.4em; color: var(--accen
 .small, figcaption, footer {{ font-size: 0.72em; color: var(--soft); }}
 footer {{ margin-top: auto; padding-top: 1em; text-align: right; }}
 figure {{ margin: 0; min-width: 0; }}
-figure img {{ display: block; width: auto; max-width: 100%; height: auto; min-height: 0;
+figure img, figure svg {{ display: block; width: auto; max-width: 100%; height: auto; min-height: 0;
   max-height: 60vh; margin: 0 auto 0.6em; background: #fff; padding: 0.4em; }}
 .body:not(.columns) > figure img {{ height: 46vh; object-fit: contain; }}
 .body > figure:only-child img {{ height: 54vh; max-height: none; }}
@@ -409,7 +594,8 @@ document.addEventListener("keydown", event => {{
 
 
 def main() -> int:
-    """Make the slides of the built book; return 0, or 1 where there is no book."""
+    """Make the slides of the built book; return 0, or 1 if there is no book or a page is lost."""
+    speak_to_any_console()
     try:
         written = make_slides(BUILT, BUILT.parent / "slides")
     except FileNotFoundError as error:
@@ -417,7 +603,7 @@ def main() -> int:
         return 1
     for path in written:
         print(path.relative_to(BUILT.parents[1]))
-    return 0
+    return int(len(written) < len(_pages(BUILT)))
 
 
 if __name__ == "__main__":

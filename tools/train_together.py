@@ -19,11 +19,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from helpers import in_words
 from helpers.batches import ShardBatches
 from helpers.cohort import find_shards
+from helpers.data import writable
 from helpers.vae import build_dense_vae, fit_vae, keras
 
 
@@ -84,15 +87,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--addresses", help="host:port of every process, with commas between")
     parser.add_argument("--process", type=int, default=0, help="number of this process, from 0")
     given = parser.parse_args(arguments)
+    # Now, and not after hours of training.
+    if given.save.suffix != ".keras" or given.save.is_dir():
+        parser.error(f"--save: expected the name of a .keras file, found {str(given.save)!r}")
+    try:
+        writable(given.save.absolute().parent)
+        shards = find_shards(given.shards)
+    except OSError as error:
+        parser.error(in_words(error))
 
-    shards = find_shards(given.shards)
     part = join(given.addresses.split(","), given.process) if given.addresses else (0, 1)
     batches = ShardBatches(shards, given.batch_size, seed=given.seed, part=part)
     keras.utils.set_random_seed(given.seed)
     (images,) = batches[0]
     vae = build_dense_vae(given.latent_dim, input_shape=images.shape[1:])
     print(json.dumps(fit_vae(vae, batches, epochs=given.epochs)))
-    vae.save(given.save)
+    temporary = given.save.with_name(f"._{os.getpid()}_{given.save.name}")
+    try:
+        vae.save(temporary)
+        os.replace(temporary, given.save)  # whole or not at all
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The buttons that open a notebook elsewhere, and the notebooks that they open."""
 
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +78,30 @@ def test_a_notebook_that_has_its_book_fetches_nothing(tmp_path, monkeypatch):
     path = sys.path.copy()
     exec(TransformerManager().transform_cell(launch_buttons.FETCH.format(url=URL)), {})
     assert (Path.cwd(), sys.path, list(tmp_path.iterdir())) == (tmp_path, path, [])
+
+
+def test_a_network_that_says_nothing_is_given_up(tmp_path, monkeypatch):
+    silent = socket.create_server(("127.0.0.1", 0))  # accepts, and never answers
+    url = f"http://127.0.0.1:{silent.getsockname()[1]}/book"
+    clone, limits = (
+        re.search(pattern, launch_buttons.FETCH.format(url=url))[1]
+        for pattern in (r"!(git .*)", r"os.environ.update\((.*)\)")
+    )
+    limits = dict(re.findall(r'(\w+)="(\d+)"', limits))
+    assert limits["GIT_HTTP_LOW_SPEED_TIME"] == "30"
+    limits["GIT_HTTP_LOW_SPEED_TIME"] = "1"  # soon
+    run = subprocess.run(
+        clone.split(), cwd=tmp_path, env={**os.environ, **limits}, timeout=60, capture_output=True
+    )
+    assert run.returncode != 0 and list(tmp_path.iterdir()) == []
+    silent.close()
+
+
+def test_an_empty_notebook_fetches_its_book_too():
+    notebook = nbformat.v4.new_notebook()
+    for _ in range(2):
+        launch_buttons.fetching(notebook, URL)
+    assert len(notebook.cells) == 1 and URL in notebook.cells[0].source
 
 
 def test_the_workflow_publishes_where_colab_looks():

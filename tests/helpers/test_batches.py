@@ -162,6 +162,17 @@ def test_what_cannot_be_batched_is_refused(tmp_path, sizes, arguments, message):
         ShardBatches(write(tmp_path, sizes), **arguments)
 
 
+@pytest.mark.parametrize("content", [b"", bytes(200), b"Error 404", None])
+@pytest.mark.parametrize("when", ["before", "in between"])
+def test_a_damaged_shard_is_named(tmp_path, content, when):
+    shards = write(tmp_path, [20, 30])
+    damaged = shards[1] / "patches.npy"
+    batches = ShardBatches(shards)
+    damaged.write_bytes(damaged.read_bytes()[:-50] if content is None else content)
+    with pytest.raises(ValueError, match=f"^{damaged}: expected an array .*makes it anew$"):
+        ShardBatches(shards) if when == "before" else batches[0]
+
+
 def test_shards_of_two_patch_sizes_are_refused(tmp_path):
     shards = write(tmp_path / "a", [3], (2, 3)) + write(tmp_path / "b", [3], (3, 2))
     with pytest.raises(ValueError, match=r"\(2, 3\), \(3, 2\)"):

@@ -192,6 +192,84 @@ def test_scans_without_a_mask_are_not_judged_on_and_it_is_said(shelf):
         assert find_cohort(min_cases=1).synthetic
 
 
+def turn_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+SIMULATED = "{}/sub-phantom0001/ses-0001/sub-phantom0001_ses-0001_{}.nii.gz"
+SCAN, MASK = SIMULATED.format("rawdata", "dwi"), SIMULATED.format("derivatives", "msk")
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    """A synthetic cohort of one patient."""
+    root = tmp_path_factory.mktemp("simulated") / "phantom"
+    write_cohort(root, 1)
+    return root
+
+
+@pytest.fixture
+def phantom_shelf(simulated, tmp_path, monkeypatch):
+    """A data folder with a cohort in it."""
+    for variable in ("VAE_BOOK_DATA", "VAE_BOOK_OUTPUT"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(data, "_BOOK_DATA", tmp_path / "data")
+    shutil.copytree(simulated, tmp_path / "data" / "phantom")
+    return tmp_path / "data" / "phantom"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        (SCAN, "empty"),
+        (SCAN, "half of it"),
+        (SCAN, "a bit turned"),
+        (SCAN, "a folder"),
+        (MASK, "zeros"),
+        (MASK, "a text"),
+        ("manifest.json", "empty"),
+        ("manifest.json", "half of it"),
+        ("manifest.json", "a folder"),
+    ],
+)
+def test_a_damaged_file_of_the_synthetic_cohort_is_simulated_anew(
+    simulated, phantom_shelf, name, damage
+):
+    DAMAGE[damage](phantom_shelf / name)
+    with pytest.warns(UserWarning, match="it is made anew") as told:
+        found = find_cohort(n_synthetic=1, min_cases=1)
+    assert [str(w.message).split(": ")[0] for w in told] == [str(phantom_shelf / name)]
+    assert files(phantom_shelf) == files(simulated)  # the same, to the byte
+    assert find_cohort(n_synthetic=1, min_cases=1).cases == found.cases
+
+
+def test_a_shared_cohort_that_cannot_be_mended_is_replaced_by_one_s_own(
+    phantom_shelf, tmp_path, monkeypatch
+):
+    shared = tmp_path / "shared"
+    shutil.copytree(phantom_shelf, shared / "phantom")
+    (shared / "phantom" / SCAN).write_bytes(b"")
+    monkeypatch.setenv("VAE_BOOK_DATA", str(shared))
+    unlink = cohort.Path.unlink
+
+    def read_only(path, **settings):
+        if shared in path.parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        unlink(path, **settings)
+
+    monkeypatch.setattr(cohort.Path, "unlink", read_only)
+    with pytest.warns(UserWarning, match=f"^{shared / 'phantom'}: cannot be made whole .* is used"):
+        found = find_cohort(n_synthetic=1, min_cases=1)
+    assert found.cases[0].dwi == phantom_shelf / SCAN
+    monkeypatch.delenv("VAE_BOOK_DATA")
+    (phantom_shelf / SCAN).write_bytes(b"")
+    monkeypatch.setattr(cohort.Path, "unlink", lambda path, **_: read_only(shared / path.name))
+    with pytest.raises(PermissionError, match="Permission denied"):  # one's own
+        find_cohort(n_synthetic=1, min_cases=1)
+
+
 def test_a_data_set_that_is_empty_is_named_with_the_cure(shelf):
     (shelf / "isles2022").mkdir()
     with pytest.raises(FileNotFoundError, match="isles2022: expected ISLES scans") as error:
@@ -367,6 +445,49 @@ def test_patches_are_kept_by_settings_and_content(tmp_path, kept):
     turned.CopyInformation(image)
     sitk.WriteImage(turned, str(moved.dwi))
     assert not np.allclose(load_patches([moved]).patches, first.patches)
+
+
+def save_another(path):
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+DAMAGE = {
+    "empty": lambda path: path.write_bytes(b""),
+    "half of it": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "a bit turned": turn_a_bit,
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"more"),
+    "a text": lambda path: path.write_text("<<<<<<< HEAD"),
+    "another array": save_another,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "missing": lambda path: path.unlink(),
+}
+each_damage = pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half of it", "zeros", "a bit turned", "a folder"])
+def test_no_patient_is_blamed_for_a_damaged_result(tmp_path, kept, damage):
+    cases = write_scans(tmp_path, 3)
+    whole = load_patches(cases)
+    (of_one, *_) = sorted(kept.iterdir())
+    DAMAGE[damage](of_one)
+    with pytest.warns(UserWarning, match="expected a kept result") as told:
+        again = load_patches(cases)
+    assert [str(w.message).startswith(f"{of_one}: ") for w in told] == [True]
+    assert_same_patches(again, whole)
+    assert_same_patches(load_patches(cases), whole)  # without a word
+
+
+@pytest.mark.parametrize("load", [load_patches, load_descriptors])
+def test_what_was_cut_is_not_thrown_away_because_it_cannot_be_kept(tmp_path, kept, load):
+    cases = write_scans(tmp_path, 3)
+    kept.parent.mkdir()
+    kept.write_text("a file in the place of the folder")
+    with pytest.warns(UserWarning, match="cannot be kept there") as told:
+        found = load(cases)
+    assert len(told) == 1  # for all patients together
+    assert list(dict.fromkeys(found.subject_ids)) == [case.subject_id for case in cases]
 
 
 # -- descriptors of a cohort -----------------------------------------------------------------------
@@ -555,6 +676,96 @@ def test_a_change_in_the_code_that_cuts_cuts_everything_anew(cases, tmp_path, mo
         settings = {"patch_size": (28, 28), "min_brain_fraction": 0.25}
         cohort._write_shard(tmp_path / "shards", settings, case)
     assert not written_at(tmp_path / "shards").items() & first.items()
+
+
+@pytest.mark.parametrize(
+    "name", ["patches.npy", "locations.npy", "dropped_lesion_voxels.npy", "fingerprint.txt"]
+)
+@each_damage
+def test_a_damaged_shard_is_told_of_once_and_cut_anew(cases, tmp_path, name, damage):
+    with parallel_config(backend="threading"):
+        shards = write_shards(cases[:2], tmp_path / "shards")
+        whole = files(tmp_path / "shards")
+        damage(shards[0] / name)
+        with pytest.warns(UserWarning, match="found a damaged one; it is cut anew") as told:
+            assert write_shards(cases[:2], tmp_path / "shards") == shards
+        assert len(told) == 1 and str(told[0].message).startswith(f"{shards[0]}: ")
+        assert files(tmp_path / "shards") == whole
+        write_shards(cases[:2], tmp_path / "shards")  # without a word
+
+
+@pytest.mark.parametrize("name", ["patches.npy", "subject_ids.npy", "dropped_brain_voxels.npy"])
+@pytest.mark.parametrize("damage", sorted({*DAMAGE} - {"a bit turned", "missing", "longer"}))
+def test_a_shard_that_cannot_be_opened_is_named_with_the_cure(cases, tmp_path, name, damage):
+    (shard,) = write_shards(cases[:1], tmp_path / "shards")
+    DAMAGE[damage](shard / name)
+    with pytest.raises(ValueError, match=f"^{shard}.* expected .*; write_shards makes it anew$"):
+        read_shard(shard)
+
+
+def test_an_array_with_something_behind_it_is_no_array_of_a_shard(cases, tmp_path):
+    (shard,) = write_shards(cases[:1], tmp_path / "shards")
+    DAMAGE["longer"](shard / "patches.npy")
+    size = (shard / "patches.npy").stat().st_size
+    with pytest.raises(
+        ValueError, match=f"patches.npy: .* found {size} bytes in place of {size - 4};"
+    ):
+        read_shard(shard)
+
+
+def test_no_shard_is_left_out_in_silence(cases, tmp_path):
+    first, second = write_shards(cases[:2], tmp_path / "shards")
+    (second / "fingerprint.txt").unlink()
+    (tmp_path / "shards" / "notes").mkdir()  # somebody's own, and no shard
+    with pytest.warns(UserWarning, match=f"^{second}: .* left out, and write_shards makes it anew"):
+        assert find_shards(tmp_path / "shards") == [first]
+    (first / "fingerprint.txt").unlink()
+    with (
+        pytest.warns(UserWarning, match="is left out"),
+        pytest.raises(FileNotFoundError, match="expected shards, found none"),
+    ):
+        find_shards(tmp_path / "shards")
+
+
+@pytest.mark.parametrize("inside", ["scan.nii.gz", "ses-0001", "patches.npy.bak"])
+def test_what_is_no_shard_is_not_replaced_by_one(cases, tmp_path, inside):
+    folder = tmp_path / "scans of their own" / cases[0].subject_id
+    (folder / inside).mkdir(parents=True)
+    with pytest.raises(ExceptionGroup, match=f"{folder}: expected a shard .* found {inside}"):
+        write_shards(cases[:1], folder.parent)
+    assert list(folder.parent.rglob("*")) == [folder, folder / inside]
+
+
+def test_a_file_in_the_place_of_a_shard_is_somebody_s(cases, tmp_path):
+    (tmp_path / cases[0].subject_id).write_text("notes on this patient")
+    with pytest.raises(ExceptionGroup, match=r"expected a shard .* found a file"):
+        write_shards(cases[:1], tmp_path)
+    assert (tmp_path / cases[0].subject_id).read_text() == "notes on this patient"
+
+
+def test_a_folder_that_takes_no_shards_is_named_and_no_patient_is(cases, tmp_path):
+    (tmp_path / "shards").touch()
+    with pytest.raises(FileExistsError, match=f"^{tmp_path / 'shards'}: nothing can be written"):
+        write_shards(cases, tmp_path / "shards")
+
+
+def test_a_disk_that_fills_up_leaves_no_part_of_a_shard(cases, tmp_path, monkeypatch):
+    save, calls = np.save, []
+
+    def full(path, array):
+        calls.append(path)
+        if len(calls) == 5:
+            path.write_bytes(b"half a fi")
+            raise OSError(28, "No space left on device")
+        save(path, array)
+
+    monkeypatch.setattr(cohort.np, "save", full)
+    with (
+        parallel_config(backend="threading"),
+        pytest.raises(ExceptionGroup, match=r"(?s)1 of 1 patients .*No space left"),
+    ):
+        write_shards(cases[:1], tmp_path / "shards")
+    assert list((tmp_path / "shards").iterdir()) == []
 
 
 def test_a_scan_without_a_patch_of_brain_has_an_empty_shard(cases, tmp_path):

@@ -1,10 +1,12 @@
 """Where data are looked for, and how results are kept: once, and whole or not at all."""
 
+import errno
 import inspect
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +22,8 @@ def book_data(tmp_path, monkeypatch):
     folder = tmp_path / "book" / "data"
     folder.parent.mkdir()
     monkeypatch.setattr(data, "_BOOK_DATA", folder)
-    monkeypatch.delenv("VAE_BOOK_DATA", raising=False)
+    for variable in ("VAE_BOOK_DATA", "VAE_BOOK_OUTPUT"):
+        monkeypatch.delenv(variable, raising=False)
     return folder
 
 
@@ -51,6 +54,59 @@ def test_a_shared_folder_that_is_not_there_is_an_error(book_data, tmp_path, monk
     monkeypatch.setenv("VAE_BOOK_DATA", str(tmp_path / "typo"))
     with pytest.raises(NotADirectoryError, match=r"VAE_BOOK_DATA .*typo.* or unset it$"):
         find_data("mnist.npz")
+
+
+def test_what_is_written_may_go_elsewhere_and_is_found_there(book_data, tmp_path, monkeypatch):
+    shared, own = tmp_path / "shared", tmp_path / "not yet there" / "own"
+    monkeypatch.setenv("VAE_BOOK_DATA", str(shared))
+    monkeypatch.setenv("VAE_BOOK_OUTPUT", str(own))
+    shared.mkdir()
+    assert data_folder() == own and own.is_dir() and not book_data.exists()
+    book_data.mkdir()
+    for folder in (book_data, own, shared):  # each comes before the last one
+        (folder / "mnist.npz").touch()
+        assert find_data("mnist.npz").parent == folder
+    monkeypatch.setenv("VAE_BOOK_OUTPUT", "")
+    assert data_folder() == book_data
+
+
+def refuse(number):
+    def refused(*_, **__):
+        raise OSError(number, errno.errorcode[number])
+
+    return refused
+
+
+#: Why nothing can be written, whoever asks; the permissions of a folder are no bar to root.
+WHY = {"read-only": errno.EROFS, "not permitted": errno.EACCES, "disk full": errno.ENOSPC}
+
+
+@pytest.mark.parametrize("number", WHY.values(), ids=WHY)
+@pytest.mark.parametrize("made", [False, True], ids=["missing", "there"])
+def test_a_folder_that_cannot_be_written_to_says_what_to_do(book_data, monkeypatch, number, made):
+    if made:
+        book_data.mkdir()
+    monkeypatch.setattr(data.Path, "mkdir", lambda *_, **__: None if made else refuse(number)())
+    monkeypatch.setattr(data.tempfile, "TemporaryFile", refuse(number))
+    with pytest.raises(type(OSError(number, "")), match=errno.errorcode[number]) as caught:
+        data_folder()
+    told = str(caught.value)
+    name = errno.errorcode[number]
+    assert told.startswith(f"{book_data}: nothing can be written there ({name}); ")
+    assert told.endswith(
+        "copy the book to a folder of your own, or set VAE_BOOK_OUTPUT to a "
+        "folder that can be written to"
+    )
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["data", "VAE_BOOK_OUTPUT"])
+def test_a_file_in_the_place_of_the_folder_says_so_too(book_data, tmp_path, monkeypatch, named):
+    place = tmp_path / "own" if named else book_data
+    if named:
+        monkeypatch.setenv("VAE_BOOK_OUTPUT", str(place))
+    place.touch()
+    with pytest.raises(FileExistsError, match=f"{place}: nothing can be written .*VAE_BOOK_OUTPUT"):
+        data_folder()
 
 
 # -- results that are kept -------------------------------------------------------------------------
@@ -225,6 +281,128 @@ def test_what_is_kept_is_compressed(shelf):
     array = np.zeros(100_000)
     np.testing.assert_array_equal(cached(lambda: array), array)
     assert files(shelf)[0].stat().st_size < array.nbytes / 10
+
+
+# --- files that are damaged, and folders that cannot be written to --------------------------------
+
+
+def turn_a_bit(where):
+    def turn(path):
+        content = bytearray(path.read_bytes())
+        content[int(where * (len(content) - 1))] ^= 1
+        path.write_bytes(content)
+
+    return turn
+
+
+def cut(share):
+    return lambda path: path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+
+
+def put_a_folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "inside").touch()
+
+
+DAMAGE = {
+    "empty": cut(0),
+    "half of it": cut(0.5),
+    "all but the end": cut(0.99),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "a bit turned at the start": turn_a_bit(0),
+    "a bit turned early": turn_a_bit(0.2),
+    "a bit turned in the middle": turn_a_bit(0.5),
+    "a bit turned at the end": turn_a_bit(1),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"and more"),
+    "a text": lambda path: path.write_text("Error 404: not found"),
+    "of joblib, but not ours": lambda path: joblib.dump({"another": "type"}, path),
+    "a folder": put_a_folder,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_file_is_told_of_once_and_computed_anew(shelf, damage):
+    calls, array = [], np.random.default_rng(0).random(1000)
+    cached(counting(calls), array)
+    (kept,) = files(shelf)
+    whole = kept.read_bytes()
+    damage(kept)
+    with pytest.warns(UserWarning, match="expected a kept result") as told:
+        n, (found,), _ = cached(counting(calls), array)
+    assert len(told) == 1 and str(told[0].message).startswith(f"{kept}: expected a kept result, ")
+    assert str(told[0].message).endswith("; it is computed anew")
+    assert n == len(calls) == 2
+    np.testing.assert_array_equal(found, array)
+    assert files(shelf) == [kept] and len(kept.read_bytes()) == len(whole)  # overwritten
+    assert cached(counting(calls), array)[0] == 2  # without a word
+
+
+def test_the_result_of_another_call_is_not_taken_for_this_one_s(shelf):
+    calls = []
+    cached(counting(calls), 1)
+    (one,) = files(shelf)
+    content = one.read_bytes()
+    cached(counting(calls), 2)
+    one.unlink()
+    (other,) = files(shelf)
+    other.write_bytes(content)
+    with pytest.warns(UserWarning, match="is computed anew"):
+        assert cached(counting(calls), 2) == (3, (2,), {})
+
+
+def test_what_came_out_as_nothing_is_kept_too(shelf):
+    calls = []
+
+    def nothing():
+        calls.append(1)
+
+    assert cached(nothing) is cached(nothing) is None
+    assert calls == [1]
+
+
+@pytest.fixture(params=[*WHY, "a file in the place of the folder"])
+def closed(request, book_data, monkeypatch):
+    """A data folder in which nothing can be written, for whichever reason."""
+    book_data.mkdir()
+    if request.param in WHY:
+        refused = refuse(WHY[request.param])
+        monkeypatch.setattr(data.tempfile, "TemporaryFile", refused)
+        monkeypatch.setattr(data.Path, "write_bytes", refused)
+    else:
+        (book_data / "cache").write_text("not a folder")
+    return book_data
+
+
+def test_a_result_that_cannot_be_kept_is_returned_with_one_warning(closed):
+    calls = []
+    for n in (1, 2):
+        with pytest.warns(UserWarning, match="cannot be kept there") as told:
+            assert cached(counting(calls), "x") == (n, ("x",), {})
+        (told,) = told
+        assert str(told.message).startswith(f"{closed / 'cache'}: what is computed cannot be kept")
+        assert "VAE_BOOK_OUTPUT" in str(told.message)
+    assert [path.name for path in files(closed)] in ([], ["cache"])
+
+
+def test_what_was_kept_is_read_from_a_folder_that_was_closed_later(book_data, monkeypatch):
+    calls = []
+    cached(counting(calls), 1)
+    monkeypatch.setattr(data.tempfile, "TemporaryFile", refuse(errno.EROFS))
+    monkeypatch.setattr(data.Path, "write_bytes", refuse(errno.EROFS))
+    assert cached(counting(calls), 1)[0] == 1 == len(calls)
+
+
+def test_a_disk_that_fills_up_leaves_no_part_of_a_result(shelf, monkeypatch):
+    def half(path, content):
+        with path.open("wb") as file:
+            file.write(content[:10])
+        refuse(errno.ENOSPC)()
+
+    monkeypatch.setattr(data.Path, "write_bytes", half)
+    with pytest.warns(UserWarning, match="cannot be kept there .ENOSPC"):
+        assert cached(counting([]), 1)[0] == 1
+    assert files(shelf) == []
 
 
 # --- the content of files ---------------------------------------------------------------------

@@ -689,3 +689,71 @@ def test_what_one_side_alone_has_stands_out_and_what_both_have_does_not(describe
         assert alone[is_lesion].min() > 1.5 * np.percentile(alone[healthy], 90)
         assert twice[is_lesion].max() < 0.1 * alone[is_lesion].min()
     assert both.percentile[is_lesion].min() > 0.9  # as bright as ever
+
+
+# --- what a brain may be --------------------------------------------------------------------------
+
+OF_A_BRAIN = {
+    "relative_to_mode": relative_to_mode,
+    "find_midline": lambda volume, brain: find_midline(volume, brain, (5, 1, 1)),
+    "smooth_in_brain": lambda volume, brain: smooth_in_brain(volume, brain, 2),
+    "even_out": lambda volume, brain: even_out(volume, brain, ASIDE),
+    "mirror_excess": mirror_excess,
+    "unexplained_brightness": unexplained_brightness,
+    "patch_quantiles": lambda volume, brain: patch_quantiles(volume, brain),
+    "patch_means": patch_means,
+}
+each_of_a_brain = pytest.mark.parametrize("function", OF_A_BRAIN.values(), ids=OF_A_BRAIN)
+
+
+@each_of_a_brain
+@pytest.mark.parametrize(
+    "of",
+    [
+        lambda brain: 2 * brain.astype(np.uint8),
+        lambda brain: brain * 255,
+        lambda brain: np.where(brain, 1, -1),
+        lambda brain: np.where(brain, 1, np.nan),
+        lambda brain: brain * 0.99999994,
+        lambda brain: brain.astype(str),
+        lambda brain: brain + 0j,
+    ],
+    ids=["1 and 2", "255", "-1 and 1", "nan", "a fraction", "text", "complex"],
+)
+def test_a_brain_is_yes_or_no(brain, function, of):
+    volume = np.random.default_rng(0).uniform(1, 2, brain.shape).astype(np.float32)
+    with pytest.raises(ValueError, match=r"(brain|inside) must hold 0 and 1 only, found "):
+        function(volume, of(brain))
+
+
+@each_of_a_brain
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, float])
+def test_a_brain_of_zeros_and_ones_is_as_good_as_one_of_truths(brain, function, dtype):
+    volume = np.random.default_rng(0).uniform(1, 2, brain.shape).astype(np.float32)
+    np.testing.assert_equal(function(volume, brain.astype(dtype)), function(volume, brain))
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, "all negative", "all zero"])
+def test_no_midline_is_made_up_where_intensities_say_nothing(brain, odd):
+    volume = np.full(brain.shape, {"all negative": -5.0, "all zero": 0.0}.get(odd, 7.0))
+    if isinstance(odd, float):
+        volume[0, 20, 15] = odd
+    with pytest.raises(ValueError, match="intensities must be finite and their median positive"):
+        find_midline(volume, brain, (5, 1, 1))
+    outside = np.where(brain, 7.0, np.nan)  # what is not brain does not count
+    assert find_midline(outside, brain, (5, 1, 1)).spacing == (5, 1, 1)
+
+
+@pytest.mark.parametrize("spacing", [(5, 1), (5, 0, 1), (5, 1, -1), (5, np.nan, 1), (np.inf, 1, 1)])
+def test_a_spacing_is_three_positive_lengths(brain, spacing):
+    with pytest.raises(ValueError, match="spacing must be three positive lengths, found "):
+        find_midline(np.where(brain, 7.0, 0), brain, spacing)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(2, "2"), (1.0000001, "1.00000012"), (0.99999994, "0.99999994"), (16777215, "16777215")],
+)
+def test_as_many_digits_are_told_as_tell_numbers_apart(brain, value, told):
+    with pytest.raises(ValueError, match=rf"quartiles must differ, found {told}\d? twice"):
+        relative_to_mode(np.full(brain.shape, value), brain)

@@ -1,4 +1,4 @@
-"""What every helper may use: a silent error stream, and truth values that are none other."""
+"""What every helper may use: silence, what is told, and truth values that are none other."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from helpers import silent_stderr, yes_or_no
+from helpers import hear, in_words, silent_stderr, tell, yes_or_no
 
 
 def test_the_file_descriptor_is_silent_inside_and_speaks_again_after(capfd):
@@ -67,3 +67,51 @@ def test_yes_and_no_are_bool_whatever_number_they_came_as(dtype):
 def test_what_is_neither_is_refused_by_its_name(values, found):
     with pytest.raises(ValueError, match=f"^mask must hold 0 and 1 only, found {found}"):
         yes_or_no("mask", values)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("the text of a sentence"), "the text of a sentence"),
+        (FileNotFoundError(2, "No such file", "a.nii"), "[Errno 2] No such file: 'a.nii'"),
+        (EOFError(), "EOFError"),
+        (MemoryError("  "), "MemoryError"),
+        (AssertionError(""), "AssertionError"),
+        (KeyError("0"), "KeyError: '0'"),
+        (KeyError("two words"), "KeyError: 'two words'"),
+        (StopIteration(3), "StopIteration: 3"),
+        (ValueError("x"), "ValueError: x"),
+    ],
+)
+def test_an_error_s_type_is_told_where_its_text_says_too_little(error, words):
+    assert in_words(error) == words
+
+
+def test_what_is_told_is_heard_by_who_listens_and_is_a_warning_otherwise():
+    def work(name):
+        tell(f"{name} has no mask")
+        return name.upper()
+
+    with pytest.warns(UserWarning, match="^a has no mask$") as told:
+        assert work("a") == "A"
+    assert told[0].filename == __file__  # of the line that called, as a warning is
+    assert hear(work, "b") == ("B", ["b has no mask"])
+    assert hear(hear, work, "c") == (("C", ["c has no mask"]), [])  # the nearest one hears it
+    with pytest.warns(UserWarning, match="d has no mask"):  # and nobody listens any more
+        work("d")
+
+
+def test_an_error_ends_the_listening():
+    with pytest.raises(ZeroDivisionError):
+        hear(divmod, 1, 0)
+    with pytest.warns(UserWarning, match="told"):
+        tell("told")
+
+
+def test_each_thread_hears_its_own():
+    def work(number):
+        tell(str(number))
+
+    with ThreadPoolExecutor(8) as threads:
+        heard = threads.map(lambda number: hear(work, number), range(200))
+        assert [told for _, told in heard] == [[str(number)] for number in range(200)]

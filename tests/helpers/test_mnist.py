@@ -125,6 +125,68 @@ def test_another_file_than_the_published_one_is_not_kept(served, tmp_path, monke
     assert list((tmp_path / "data").iterdir()) == []
 
 
+DAMAGE = {
+    "empty": lambda content: b"",
+    "half of it": lambda content: content[: len(content) // 2],
+    "zeros": lambda content: bytes(len(content)),
+    "a bit turned": lambda content: content[:50_000] + b"\x7f" + content[50_001:],
+    "a web page": lambda content: b"<!DOCTYPE html>",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_download_is_told_of_and_downloaded_anew(served, tmp_path, monkeypatch, damage):
+    kept = tmp_path / "data" / "mnist.npz"
+    monkeypatch.setattr(mnist, "find_data", lambda name: kept)
+    kept.parent.mkdir()
+    whole = (tmp_path / "files" / "mnist.npz").read_bytes()
+    kept.write_bytes(damage(whole))
+    with pytest.warns(UserWarning, match=f"^{kept} is not a readable .*; it is downloaded anew$"):
+        load_mnist(source="mnist")
+    assert kept.read_bytes() == whole
+    load_mnist(source="mnist")  # without a word
+
+    kept.write_bytes(damage(whole))
+    monkeypatch.setattr(mnist, "URL", mnist.URL + ".gone")
+    with pytest.warns(UserWarning, match="it is downloaded anew|neither found nor downloaded"):
+        assert load_mnist().source.startswith("scikit-learn")
+
+
+def test_a_damaged_file_that_is_somebody_else_s_is_theirs_to_mend(served, tmp_path, monkeypatch):
+    shared = tmp_path / "shared.npz"
+    shared.write_bytes(b"damaged")
+    monkeypatch.setattr(mnist, "find_data", lambda name: shared)
+    with pytest.raises(ValueError, match=f"^{shared} is not a readable MNIST archive; fetch it"):
+        load_mnist()
+
+    def closed():
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr(mnist, "data_folder", closed)
+    with pytest.raises(ValueError, match=f"^{shared} is not a readable MNIST archive"):
+        load_mnist()
+    assert shared.read_bytes() == b"damaged"
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "told"),
+    [
+        ("x_train", lambda a: a * np.float32(np.nan), "brightnesses from 0 up, found nan to nan"),
+        ("x_test", lambda a: a * np.uint8(0), "brightnesses from 0 up, found 0 to 0"),
+        ("x_test", lambda a: a - 1.0, "brightnesses from 0 up, found -1.0 to 254.0"),
+        ("x_train", lambda a: a.astype("S1"), r"x_train must hold numbers, found \|S1"),
+        ("y_train", lambda a: a + 1, "y_train must hold digits from 0 to 9, found 10"),
+        ("y_test", lambda a: a + np.float32(0.5), "y_test must hold digits from 0 to 9, found .*5"),
+        ("y_test", lambda a: a.astype("U1"), "y_test must hold digits from 0 to 9, found"),
+    ],
+)
+def test_arrays_of_the_right_shape_must_hold_digits(archive, key, change, told):
+    arrays = archive()
+    archive(**{key: change(arrays[key])})
+    with pytest.raises(ValueError, match=f"mnist.npz: {key} .*{told}|mnist.npz: {told}"):
+        load_mnist()
+
+
 def test_a_file_that_is_not_there_is_told_with_its_reason(served, monkeypatch):
     monkeypatch.setattr(mnist, "URL", mnist.URL + ".gone")
     with pytest.raises(FileNotFoundError, match=r"not be downloaded: HTTPError: 404"):

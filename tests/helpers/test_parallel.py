@@ -6,6 +6,7 @@ import pytest
 from joblib import delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 
+from helpers import tell
 from helpers.cohort import load_descriptors
 from helpers.parallel import in_parallel, map_cases
 from helpers.scans import Case
@@ -68,6 +69,50 @@ def test_a_patient_that_fails_is_named_after_all_others_were_gone_through(
         map_cases(touch, cases, client=client)
     assert [type(error) for error in caught.value.exceptions] == 2 * [ZeroDivisionError]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (EOFError(), "EOFError"),
+        (KeyError("0"), "KeyError: '0'"),
+        (MemoryError(), "MemoryError"),
+        (AssertionError(""), "AssertionError"),
+        (ValueError("0.99999994 is neither 0 nor 1"), "0.99999994 is neither 0 nor 1"),
+    ],
+)
+def test_no_patient_is_blamed_without_a_reason(error, words):
+    def fails(case):
+        raise error
+
+    with pytest.raises(ExceptionGroup) as caught, parallel_config(backend="threading"):
+        map_cases(fails, [Case("sub-1", "scan.nii")])
+    assert f"\nsub-1: {words}\n" in str(caught.value)
+
+
+def complain(number):
+    tell("the folder is read-only")
+    tell(f"{number % 2} is damaged")
+    return number
+
+
+@pytest.mark.parametrize("how", ["processes", "threads", "one by one", "a cluster"])
+def test_what_calls_tell_is_told_once_where_the_reader_is(how, request, monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1" if how == "one by one" else "0")
+    backend = "threading" if how == "threads" else "loky"
+    with pytest.warns(UserWarning) as told, parallel_config(backend=backend):
+        if how == "a cluster":
+            client = request.getfixturevalue("client")
+            cases = [Case(number, "scan.nii") for number in range(4)]
+            found = map_cases(lambda case: complain(case.subject_id), cases, client=client)
+        else:
+            found = in_parallel(delayed(complain)(number) for number in range(4))
+    assert found == [0, 1, 2, 3]
+    assert [str(warning.message) for warning in told] == [
+        "the folder is read-only",
+        "0 is damaged",
+        "1 is damaged",
+    ]
 
 
 @pytest.mark.parametrize("of_nobody", [load_descriptors, lambda cases: map_cases(str, cases)])

@@ -1,5 +1,8 @@
 """The set-up check sees what is wrong."""
 
+import io
+import json
+import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -8,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers import data
 from helpers.phantom import write_cohort
 from tools import check
 
@@ -52,6 +56,185 @@ def test_a_backend_that_is_not_there_is_named_with_the_cure(name, told, monkeypa
     monkeypatch.setenv("KERAS_BACKEND", name)
     monkeypatch.setattr(check, "find_spec", lambda name: None)
     assert findings()["Keras backend"] == (False, told)
+
+
+# --- what Keras goes by ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keras_file(tmp_path, monkeypatch):
+    """Where Keras looks for its settings: a home of its own, without variables."""
+    for variable in [name for name in os.environ if name.startswith("KERAS_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".keras").mkdir()
+    return tmp_path / ".keras" / "keras.json"
+
+
+GOOD = {
+    "floatx": "float32",
+    "epsilon": 1e-7,
+    "backend": "tensorflow",
+    "image_data_format": "channels_last",
+}
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "{", json.dumps(GOOD), "{}", '{"floatx": "float32"}']
+)
+def test_settings_that_keras_can_go_by_are_as_the_book_needs_them(keras_file, content):
+    if content is not None:
+        keras_file.write_text(content)
+    unread = f"\nKeras finds no settings in {keras_file}" if content in ("", "{", "{}") else ""
+    assert findings()["Keras backend"] == (True, f"tensorflow{unread}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"backend": "theano"}, "theano; set KERAS_BACKEND to tensorflow, jax or torch"),
+        ({"backend": "cntk"}, "cntk; set KERAS_BACKEND"),
+        ({"backend": "Tensorflow"}, "Tensorflow; set KERAS_BACKEND"),
+        ({"backend": None}, "None; set KERAS_BACKEND"),
+        ({"backend": "torch"}, "torch is not installed\npip install torch"),
+        ({"backend": "jax"}, "jax is not installed\npip install jax"),
+        (
+            {"image_data_format": "channels_first"},
+            "says image_data_format 'channels_first'; change",
+        ),
+        ({"image_data_format": "th"}, "says image_data_format 'th'; change it to 'channels_last'"),
+        ({"floatx": "float16"}, "says floatx 'float16'; change it to 'float32'"),
+        ({"floatx": "bfloat16"}, "says floatx 'bfloat16'; change it to 'float32'"),
+        ({"floatx": ["float32"]}, "says floatx ['float32']; change it to 'float32'"),
+        ({"epsilon": "1e-7"}, "says epsilon '1e-7'; change it to 1e-07"),
+    ],
+    ids=str,
+)
+def test_a_file_of_keras_that_stops_the_book_is_named(keras_file, monkeypatch, settings, told):
+    keras_file.write_text(json.dumps({**GOOD, **settings}))
+    monkeypatch.setattr(check, "find_spec", lambda name: name == "tensorflow" or None)
+    good, found = findings()["Keras backend"]
+    assert not good and told in found and str(keras_file) in found
+    assert check.main() > 0
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '"theano"', None])
+def test_a_file_at_which_keras_would_stop_is_named(keras_file, content):
+    keras_file.mkdir() if content is None else keras_file.write_text(content)
+    good, found = findings()["Keras backend"]
+    assert not good and found.startswith(f"{keras_file}: ")
+    assert found.endswith("\ncorrect the file, or remove it")
+
+
+@pytest.mark.parametrize(
+    ("in_file", "variable", "expected"),
+    [
+        ("theano", "tensorflow", (True, "tensorflow")),
+        ("theano", "jax", (True, "jax")),
+        ("tensorflow", "theano", (False, "theano; set KERAS_BACKEND to tensorflow, jax or torch")),
+        ("jax", "", (True, "jax\nas {} says")),
+    ],
+)
+def test_the_variable_comes_before_the_file(keras_file, monkeypatch, in_file, variable, expected):
+    keras_file.write_text(json.dumps({**GOOD, "backend": in_file}))
+    monkeypatch.setenv("KERAS_BACKEND", variable)
+    monkeypatch.setattr(check, "find_spec", lambda name: name)
+    good, told = expected
+    assert findings()["Keras backend"] == (good, told.format(keras_file))
+
+
+def test_another_home_of_keras_is_looked_into(keras_file, tmp_path, monkeypatch):
+    keras_file.write_text(json.dumps(GOOD))
+    (tmp_path / "another").mkdir()
+    another = tmp_path / "another" / "keras.json"
+    another.write_text('{"floatx": "float16"}')
+    monkeypatch.setenv("KERAS_HOME", "~/another")
+    good, found = findings()["Keras backend"]
+    assert not good and found.startswith(f"{another}\nsays floatx")
+
+
+@pytest.mark.parametrize("variable", ["KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"])
+def test_a_variable_that_cuts_training_short_is_named(keras_file, monkeypatch, variable):
+    monkeypatch.setenv(variable, "1")
+    assert findings()["Keras backend"] == (
+        False,
+        f"{variable} is set, so training is cut short; unset it",
+    )
+
+
+@pytest.mark.parametrize(
+    "settings", [{"backend": "theano"}, {"floatx": "float16"}, GOOD], ids=["bad", "other", "good"]
+)
+def test_what_is_said_of_keras_is_what_keras_does(keras_file, settings):
+    keras_file.write_text(json.dumps(settings))
+    good, _ = findings()["Keras backend"]
+    code = "import keras; assert keras.config.floatx() == 'float32'; import helpers.vae"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert good == (run.returncode == 0)
+
+
+# --- what is written, and said --------------------------------------------------------------------
+
+
+def test_it_is_said_where_the_book_writes(tmp_path, monkeypatch):
+    monkeypatch.delenv("VAE_BOOK_OUTPUT", raising=False)
+    assert findings()["written to"] == (True, "data/")
+    own = tmp_path / "own"
+    monkeypatch.setenv("VAE_BOOK_OUTPUT", str(own))
+    assert findings()["written to"] == (True, f"…/{tmp_path.name}/own (VAE_BOOK_OUTPUT)")
+    assert f"{own.name} (VAE_BOOK_OUTPUT)\nthen data/" in findings()["data folder"][1]
+    assert list(own.iterdir()) == []
+
+
+@pytest.mark.parametrize("why", ["read-only", "not permitted", "full", "a file"])
+def test_a_folder_in_which_nothing_can_be_written_is_to_mend(tmp_path, monkeypatch, capsys, why):
+    place = tmp_path / "data"
+    monkeypatch.delenv("VAE_BOOK_OUTPUT", raising=False)
+    monkeypatch.setattr(data, "_BOOK_DATA", place)
+    if why == "a file":
+        place.touch()
+    else:
+        number = {"read-only": 30, "not permitted": 13, "full": 28}[why]
+
+        def refused(dir):
+            raise OSError(number, why)
+
+        monkeypatch.setattr(data.tempfile, "TemporaryFile", refused)
+    good, told = findings()["written to"]
+    assert not good and told.startswith(f"{place}: nothing can be written there (")
+    assert "\ncopy the book to a folder of your own, or set VAE_BOOK_OUTPUT" in told
+    assert check.main() == 1 and "Ready." not in capsys.readouterr().out
+
+
+def test_a_book_that_cannot_be_built_can_be_worked_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(check, "_BOOK", tmp_path / "book")
+    (tmp_path / "book").touch()
+    good, told = findings()["written to"]
+    assert good and "but no pages can be built here: " in told
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp850", "latin-1", "utf-8"])
+def test_any_console_is_told(shelf, monkeypatch, encoding):
+    class_folder = shelf / "Übungen Ελλάς 数据"
+    class_folder.mkdir()
+    monkeypatch.setenv("VAE_BOOK_DATA", str(class_folder))
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert check.main() == 0
+    shown.flush()
+    text = shown.buffer.getvalue().decode(encoding)
+    assert "(VAE_BOOK_DATA)" in text and text.endswith("\nReady.\n")
+    assert ("Übungen Ελλάς 数据" in text) == (encoding == "utf-8")
+
+
+def test_a_lock_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(check, "_LOCK", tmp_path / "requirements.txt")
+    for content in (None, b"", b"\xff\xfe", b"<<<<<<< HEAD"):
+        if content is not None:
+            check._LOCK.write_bytes(content)
+        good, told = findings()["numpy"]
+        assert not good and told.endswith(f"{check._LOCK} does not say which version is needed")
 
 
 def test_data_that_is_missing_is_told_in_two_lines_with_the_command_whole(monkeypatch, capsys):

@@ -1,6 +1,9 @@
 """What a student gets, and what a teacher gets, made from the real chapters."""
 
 import ast
+import io
+import shutil
+import sys
 
 import nbformat
 import pytest
@@ -147,6 +150,119 @@ def test_writing_again_keeps_what_a_student_has_written(tmp_path, capsys):
         assert f"{mine} said something else; it is kept as {path}" in told
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The students' edition, whole."""
+    return editions.write("student", tmp_path_factory.mktemp("written"))
+
+
+@pytest.fixture
+def edition(written, tmp_path):
+    """The students' edition, to damage."""
+    folder = tmp_path / "student"
+    (folder / "chapters").mkdir(parents=True)
+    for path in CHAPTERS[:3]:
+        shutil.copy2(written / "chapters" / path.name, folder / "chapters" / path.name)
+    return folder
+
+
+MERGED = b"<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> theirs\n"
+UNREADABLE = {
+    "empty": lambda content: b"",
+    "half of it": lambda content: content[: len(content) // 2],
+    "merge marks": lambda content: MERGED.replace(b"{}", content),
+    "a web page": lambda content: b"<!DOCTYPE html><html></html>",
+    "Latin-1": lambda content: content.replace(b"import", "für".encode("latin-1")),
+    "a byte-order mark": lambda content: b"\xef\xbb\xbf" + content,
+    "UTF-16": lambda content: content.decode().encode("utf-16"),
+    "zeros": lambda content: bytes(99),
+    "a list": lambda content: b"[1, 2]",
+    "a number": lambda content: b"3",
+    "cells that are none": lambda content: b'{"cells": ["x"]}',
+    "no cells but null": lambda content: b'{"cells": null}',
+}
+
+
+@pytest.mark.parametrize("damage", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_cannot_be_read_is_somebody_s_work(edition, capsys, damage):
+    mine = edition / "chapters" / CHAPTERS[1].name
+    whole = mine.read_bytes()
+    mine.write_bytes(damage(whole))
+    editions.write("student", edition)
+    kept = edition / "kept-1" / mine.name
+    assert kept.read_bytes() == damage(whole)
+    told = capsys.readouterr().out
+    assert f"{mine} cannot be read as a notebook (" in told and f"it is kept as {kept}" in told
+    assert [path.name for path in edition.glob("kept-*/*")] == [mine.name]  # of the others nothing
+    assert mine.read_bytes() == whole
+    assert len(list((edition / "chapters").glob("*.ipynb"))) == len(CHAPTERS)
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.md", "my data.csv", "own/exercise.ipynb", "own/helper.py", "index.md"]
+)
+def test_what_a_student_put_beside_the_chapters_is_kept(edition, capsys, name):
+    (edition / "chapters" / name).parent.mkdir(exist_ok=True)
+    (edition / "chapters" / name).write_text("mine")
+    for unimportant in (".ipynb_checkpoints/a.ipynb", "__pycache__/a.pyc"):
+        (edition / "chapters" / unimportant).parent.mkdir()
+        (edition / "chapters" / unimportant).touch()
+    editions.write("student", edition)
+    assert (edition / "kept-1" / name).read_text() == "mine"
+    assert f"it is kept as {edition / 'kept-1' / name}" in capsys.readouterr().out
+    assert [path for path in edition.glob("kept-*/**/*") if path.is_file()] == [
+        edition / "kept-1" / name
+    ]
+
+
+def test_a_folder_named_like_a_notebook_is_kept_whole(edition):
+    odd = edition / "chapters" / CHAPTERS[0].name
+    odd.unlink()
+    odd.mkdir()
+    (odd / "inside.txt").write_text("mine")
+    editions.write("student", edition)
+    assert (edition / "kept-1" / odd.name / "inside.txt").read_text() == "mine"
+    assert odd.is_file()
+
+
+def test_writing_twice_moves_nothing(written, capsys):
+    editions.write("student", written)
+    assert not list(written.glob("kept-*")) and capsys.readouterr().out == ""
+
+
+def not_emptied(content):
+    notebook = nbformat.reads(content.decode(), 4)
+    tagged(notebook, "solution")[0].source = "# Solution\nx = 1"
+    return nbformat.writes(notebook).encode()
+
+
+LOST = {name: UNREADABLE[name] for name in ("empty", "merge marks", "Latin-1", "a list", "zeros")}
+LOST["a solution that cannot be emptied"] = not_emptied
+
+
+@pytest.mark.parametrize("damage", LOST.values(), ids=LOST)
+def test_a_damaged_chapter_costs_that_chapter_alone(written, tmp_path, monkeypatch, capsys, damage):
+    book = tmp_path / "book"
+    shutil.copytree(editions.BOOK / "chapters", book / "chapters")
+    for part in ("_config.yml", "_toc.yml"):
+        shutil.copy2(editions.BOOK / part, book / part)
+    monkeypatch.setattr(editions, "BOOK", book)
+    monkeypatch.setattr(editions, "PARTS", ("_config.yml", "_toc.yml", "chapters"))
+    lost = book / "chapters" / CHAPTERS[1].name
+    lost.write_bytes(damage(lost.read_bytes()))
+    for _ in range(2):  # also over an edition that is there
+        assert editions.main(["student", "--no-build"]) == 1
+    told = capsys.readouterr().out
+    assert f"chapters left out: 1\n{lost}: " in told and "kept" not in told
+    made = book / "_build" / "student" / "chapters"
+    assert not (made / lost.name).exists()  # with its solutions, it might be
+    for path in CHAPTERS:
+        if path.name != lost.name:
+            assert (made / path.name).read_bytes() == (
+                written / "chapters" / path.name
+            ).read_bytes()
+
+
 @each_chapter
 def test_what_a_teacher_s_notebook_printed_is_not_handed_out(path):
     notebook = nbformat.read(path, 4)
@@ -166,3 +282,13 @@ def test_notebooks_alone_are_written_at_once(tmp_path, monkeypatch, capsys):
     assert editions.main(["student", "--no-build"]) == 0
     assert written == [("student", editions.BOOK / "_build" / "student")]
     assert str(tmp_path / "chapters") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "cp850"])
+def test_any_console_is_told_where_it_is_written(tmp_path, monkeypatch, encoding):
+    monkeypatch.setattr(editions, "write", lambda *_: tmp_path / "数据")
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert editions.main(["student", "--no-build"]) == 0
+    shown.flush()
+    assert b"\\u6570\\u636e" in shown.buffer.getvalue()

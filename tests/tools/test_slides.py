@@ -1,6 +1,8 @@
 """The slides say and show what the pages do, and need nothing beside them."""
 
 import base64
+import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +191,7 @@ def test_where_no_sentence_stands_out_a_slide_has_the_first_and_the_last(decks):
 def test_a_question_has_a_slide_with_all_its_answers_and_none_is_given_away(decks):
     text = body(decks[1], "Check yourself")
     assert "Question 1. There are two. How many are left without one? One. None." in text
+    assert not decks[1].select("svg")  # what opens and closes on the page
     assert "Decide" not in text and "Right" not in text and "Wrong" not in text
 
 
@@ -270,3 +273,271 @@ def test_the_guide_has_notes_for_every_chapter_of_the_book():
         first = nbformat.read(path, 4).cells[0].source
         title = next(line[2:] for line in first.splitlines() if line.startswith("# "))
         assert f"\n## chapter {int(path.stem[:2])}: {title.lower()}\n" in guide, title
+
+
+# --- a teacher's own pages ------------------------------------------------------------------------
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><circle r="4"/></svg>'
+IN_ADDRESS = "data:image/png;base64," + base64.b64encode(PNG).decode()
+TEACHER = f"""# Mine
+
+![before any heading](before.png)
+
+## A figure
+
+A **word** on it.
+
+```{{figure}} sub/figure.png
+:alt: with a caption
+What is to be seen.
+```
+
+## An image
+
+```{{image}} drawing.svg
+:alt: drawn
+```
+
+## In a sentence
+
+A **word** with ![müde Maus](<müde Maus.png>) in it.
+Another **word**.
+
+## On the web
+
+![a dot](https://example.org/dot.png)
+
+## In its address
+
+![tiny]({IN_ADDRESS})
+
+## In a list
+
+- ![listed](../above.png) is above.
+
+## In a note
+
+```{{note}}
+![noted](before.png)
+```
+
+## In a warning
+
+```{{warning}}
+Mind the step.
+
+![warned](before.png)
+```
+
+#### Far below
+
+![deep](before.png)
+
+## As the web has it
+
+<img src="sub/only here.svg" alt="written out" width="50">
+
+## Drawn on the page
+
+<svg viewBox="0 0 9 9"><title>a line</title><line x2="9" y2="9"/></svg>
+
+## In pieces
+
+<picture><source srcset="https://example.org/a.webp"><img src="../_images/before.png"
+srcset="https://example.org/b.png 2x" alt="chosen"></picture>
+
+## Moving
+
+<iframe src="https://example.org/film"></iframe>
+"""
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A teacher's page, built, between another two."""
+    book = tmp_path_factory.mktemp("taught")
+    for name, content in {
+        "chapters/before.png": PNG,
+        "chapters/sub/figure.png": PNG,
+        "chapters/müde Maus.png": PNG,
+        "chapters/drawing.svg": SVG,
+        "chapters/sub/only here.svg": SVG,
+        "above.png": PNG,
+        "chapters/11_mine.md": TEACHER.encode(),
+        "chapters/12_next.md": b"# Next\n\n## One\n\nA **word**.\n",
+        "conf.py": CONF.encode(),
+        "index.md": b"# B\n\n```{toctree}\nchapters/11_mine\nchapters/12_next\n```\n",
+    }.items():
+        (book / name).parent.mkdir(parents=True, exist_ok=True)
+        (book / name).write_bytes(content)
+    command = [sys.executable, "-m", "sphinx", "-q", str(book), str(book / "html")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return book / "html"
+
+
+@pytest.fixture
+def copied(taught, tmp_path, monkeypatch):
+    """The same, to damage."""
+    shutil.copytree(taught, tmp_path / "_build" / "html")
+    monkeypatch.setattr(slides, "BUILT", tmp_path / "_build" / "html")
+    return tmp_path / "_build" / "html"
+
+
+def test_every_picture_of_a_teacher_is_on_a_slide_of_its_heading(taught, tmp_path, capsys):
+    (path, _) = slides.make_slides(taught, tmp_path)
+    deck = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+    found = {}
+    for slide in deck.select(".slide"):
+        for image in slide.select("img"):
+            found.setdefault(slide.h2.get_text(), []).append((image["alt"], image["src"]))
+    png, svg = (
+        f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        for kind, content in (("png", PNG), ("svg+xml", SVG))
+    )
+    assert found == {
+        "Mine": [("before any heading", png)],
+        "A figure": [("with a caption", png)],
+        "An image": [("drawn", svg)],
+        "In a sentence": [("müde Maus", png)],
+        "In its address": [("tiny", IN_ADDRESS)],
+        "In a list": [("listed", png)],
+        "In a note": [("noted", png)],
+        "In a warning": [("warned", png)],
+        "Far below": [("deep", png)],
+        "As the web has it": [("written out", svg)],
+        "In pieces": [("chosen", png)],
+    }
+    assert "What is to be seen." in deck.find("img", alt="with a caption").parent.get_text()
+    assert "Another word ." in body(deck, "In a sentence")
+    assert len(deck.select(".slide svg line")) == 1
+    assert "Mind the step." in body(deck, "In a warning")
+    assert "On the web: a dot" in body(deck, "On the web")
+    assert "iframe https://example.org/film" in body(deck, "Moving")
+    links = [a["href"] for a in deck.select("a")]
+    assert links == ["https://example.org/dot.png", "https://example.org/film"]
+    assert not deck.select(
+        "iframe, source, [srcset], [src]:not([src^='data:'])"
+    )  # nothing is fetched
+    told = capsys.readouterr().out
+    assert f"{taught / 'chapters' / '11_mine.html'}: " in told
+    assert "https://example.org/dot.png" in told and "https://example.org/film" in told
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "../_images/before.png?v=3#x",
+        "../_images/m%C3%BCde Maus.png",
+        "../_images/m%C3%BCde%20Maus.png",
+        "../_images/müde Maus.png",
+        "/_images/before.png",
+        "./.././_images/before.png",
+        "../_images/100 %.png",
+        "../_images/100%20%25.png",
+    ],
+)
+def test_a_picture_is_found_however_its_address_is_written(copied, address):
+    page = copied / "chapters" / "11_mine.html"
+    for name in ("100 %.png", "müde Maus.png"):
+        (copied / "_images" / name).write_bytes(PNG)
+    assert slides.find_picture(address, page, copied).read_bytes() == PNG
+    as_file = (copied / "_images" / "100 %.png").as_uri()
+    assert slides.find_picture(as_file, page, copied).name == "100 %.png"
+
+
+@pytest.mark.parametrize(
+    "address", ["//example.org/a.png", "HTTPS://example.org/a.png", "data:,", "DATA:image/png,"]
+)
+def test_what_lies_elsewhere_is_not_looked_for(copied, address):
+    assert slides.find_picture(address, copied / "chapters" / "11_mine.html", copied) is None
+
+
+@pytest.mark.parametrize("how", ["removed", "empty", "a folder", "no address", "of a mail"])
+def test_a_picture_that_is_missing_is_told_of_with_its_page(copied, capsys, how):
+    page, picture = copied / "chapters" / "11_mine.html", copied / "_images" / "figure.png"
+    address = "../_images/figure.png"
+    if how in ("no address", "of a mail"):
+        new = {"no address": "", "of a mail": "cid:picture"}[how]
+        text = page.read_text(encoding="utf-8")
+        assert address in text
+        page.write_text(text.replace(address, new), encoding="utf-8")
+        address = new
+    elif how == "empty":
+        picture.write_bytes(b"")
+    else:
+        picture.unlink()
+        if how == "a folder":
+            picture.mkdir()
+    assert slides.main() == 0
+    assert f"{page}: expected a picture, found none at {address!r}" in capsys.readouterr().out
+    written = copied.parent / "slides" / "11_mine.html"
+    deck = BeautifulSoup(written.read_text(encoding="utf-8"), "html.parser")
+    text = body(deck, "A figure")
+    assert "A picture is missing here: with a caption" in text and "What is to be seen." in text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html></html>", "<h1>Für Elise</h1>".encode("latin-1"), b"\x89PNG", bytes(99), None],
+    ids=["empty", "no text", "latin-1", "a picture", "zeros", "a folder"],
+)
+def test_a_damaged_page_costs_that_page_alone(copied, capsys, content):
+    page, target = copied / "chapters" / "11_mine.html", copied.parent / "slides"
+    assert slides.main() == 0
+    page.unlink()
+    page.mkdir() if content is None else page.write_bytes(content)
+    capsys.readouterr()
+    assert slides.main() == 1
+    assert [path.name for path in target.iterdir()] == ["12_next.html"]  # and not an older one
+    assert f"{page}: no slides can be made of this page: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<body><main><p>Only text.</p></main></body>",
+        "<article><p>A text.</p><section><h2>One</h2><p>A <strong>word</strong>.</p></section>",
+        '<div role="main"><p>Text</p><img src="../_images/before.png"></div>',
+        "<body>Text",
+        "<h1>The book</h1><nav>menu</nav><main><h1>For print</h1><article>Text</article></main>",
+    ],
+)
+def test_a_page_without_a_title_goes_by_its_name(copied, capsys, page):
+    path = copied / "chapters" / "13_my_own_page.html"
+    path.write_text(page)
+    assert slides.main() == 0
+    assert f"{path}: expected a title, found none" in capsys.readouterr().out
+    written = copied.parent / "slides" / path.name
+    deck = BeautifulSoup(written.read_text(encoding="utf-8"), "html.parser")
+    assert deck.h1.get_text() == "my own page" and "menu" not in deck.get_text()
+    assert len(deck.select("img")) == page.count("<img")
+
+
+def test_a_title_around_the_chapter_is_not_its_title(copied):
+    page = "<main><h1>For print</h1><article><section><h1>Mine</h1><p>Why?</p></section></article>"
+    (copied / "chapters" / "13_mine.html").write_text(page)
+    assert slides.main() == 0
+    deck = (copied.parent / "slides" / "13_mine.html").read_text(encoding="utf-8")
+    assert BeautifulSoup(deck, "html.parser").h1.get_text() == "Mine"
+
+
+@pytest.mark.parametrize("content", [b"\xff", None], ids=["latin-1", "a folder"])
+def test_a_damaged_guide_costs_the_notes_alone(copied, capsys, content):
+    guide = copied / "chapters" / "instructor_guide.html"
+    guide.mkdir() if content is None else guide.write_bytes(content)
+    assert slides.main() == 0
+    assert f"{guide}: it cannot be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp437", "latin-1"])
+def test_any_console_is_told_of_any_page(copied, monkeypatch, encoding):
+    (copied / "chapters" / "13_数据.html").write_text("<body>Text")
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert slides.main() == 0
+    shown.flush()
+    assert b"13_\\u6570\\u636e.html: expected a title" in shown.buffer.getvalue()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.vae import keras
+from tools import train_together
 from tools.train_together import join, main
 
 COMMAND = [sys.executable, "-m", "tools.train_together"]
@@ -81,6 +82,47 @@ def test_one_process_needs_no_addresses_and_saves_what_keras_loads(shards, tmp_p
     history = json.loads(capsys.readouterr().out)
     assert len(history["loss"]) == 1
     assert keras.saving.load_model(tmp_path / "vae.keras").encoder.input_shape == (None, 12, 12)
+
+
+@pytest.mark.parametrize(
+    ("save", "told"),
+    [
+        ("vae.h5", "expected the name of a .keras file, found"),
+        ("vae", "expected the name of a .keras file, found"),
+        ("folder.keras", "expected the name of a .keras file, found"),
+        ("file/vae.keras", "file: nothing can be written there"),
+    ],
+)
+def test_a_model_that_could_not_be_saved_is_not_trained(
+    shards, tmp_path, monkeypatch, capsys, save, told
+):
+    monkeypatch.setattr(train_together, "fit_vae", lambda *_, **__: pytest.fail("trained"))
+    (tmp_path / "folder.keras").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit):
+        main([str(shards), "--save", str(tmp_path / save)])
+    assert told in capsys.readouterr().err
+
+
+def test_shards_that_are_not_there_are_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "nothing"), "--save", str(tmp_path / "new" / "vae.keras")])
+    assert f"{tmp_path / 'nothing'}: expected shards, found none" in capsys.readouterr().err
+
+
+def test_an_interrupted_save_leaves_no_half_of_a_model(shards, tmp_path, monkeypatch):
+    def half(vae, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_together, "fit_vae", lambda *_, **__: {})
+    monkeypatch.setattr(keras.Model, "save", half)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "vae.keras").write_bytes(b"an earlier one")
+    with pytest.raises(KeyboardInterrupt):
+        main([str(shards), "--save", str(tmp_path / "saved" / "vae.keras")])
+    (left,) = (tmp_path / "saved").iterdir()
+    assert left.read_bytes() == b"an earlier one"
 
 
 def test_several_processes_need_jax(monkeypatch):
