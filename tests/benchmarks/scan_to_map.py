@@ -17,14 +17,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from machine import RESULTS, describe_machine
+from shards_memory import resident
 
 
 def cases_of(folder: Path | None, scratch: Path) -> list:
@@ -79,9 +80,7 @@ def seconds(case, vae, rounds: int) -> dict[str, float]:
 
 
 def go_through(folder: Path | None, patients: int) -> None:
-    """Load so many patients one after the other, and print the peak memory in MiB."""
-    import resource
-
+    """Load so many patients one after the other."""
     from helpers.hemispheres import find_midline
     from helpers.scans import load_case
 
@@ -90,9 +89,6 @@ def go_through(folder: Path | None, patients: int) -> None:
         for number in range(patients):
             scan = load_case(cases[number % len(cases)])
             find_midline(scan.dwi, scan.brain, scan.spacing)
-    # Kilobytes, but on a Mac, where it is bytes.
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit))
 
 
 def measure(folder: Path | None, patients: Sequence[int], rounds: int) -> list[dict]:
@@ -109,8 +105,13 @@ def measure(folder: Path | None, patients: Sequence[int], rounds: int) -> list[d
     for number in patients:
         command = [sys.executable, __file__, *([str(folder)] if folder else [])]
         command += ["--go-through", str(number)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        rows.append({"patients": number, "peak_mib": int(done.stdout.split()[-1])})
+        running, peak = psutil.Popen(command), 0
+        while running.poll() is None:
+            peak = max(peak, resident(running))
+            time.sleep(0.02)
+        if running.returncode:
+            raise RuntimeError(f"{number} patients ended with {running.returncode}")
+        rows.append({"patients": number, "peak_mib": round(peak / 2**20)})
         print(rows[-1], flush=True)
     return rows
 

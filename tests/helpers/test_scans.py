@@ -385,6 +385,8 @@ class TestLayouts:
                 "sub-2_TRACE_ADC",
                 "sub-2_dwi_b50",
                 "sub-2_dwi_FLAIR",
+                "sub-2_desc-noise_dwi",
+                "sub-2_rec-MK_dwi",
                 "sub-2_trace_T2",
                 "sub-2_sbref_dwi",
             ),
