@@ -581,7 +581,7 @@ class VAE(keras.Model):
 
         It holds ``z_mean``, ``z_log_var`` and ``decoded``, which is drawn from ``z_mean``; so the
         same images give the same answer every time. `format` is Keras' own; None takes TensorFlow's
-        ``"tf_saved_model"``, or ``"torch"`` on PyTorch.
+        ``"tf_saved_model"``, or ``"torch"`` on PyTorch, which then takes one image at a time.
         """
         if format is None:
             format = "torch" if keras.backend.backend() == "torch" else "tf_saved_model"
