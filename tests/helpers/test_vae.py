@@ -1099,6 +1099,7 @@ def test_a_sum_of_many_pixels_is_not_rounded_to_half_precision():
             assert float(array(reconstruction_loss(*parts))[0]) == pytest.approx(exact, rel=1e-4)
 
 
+@pytest.mark.filterwarnings("default")  # what the exporters of JAX and PyTorch warn of
 @pytest.mark.parametrize("components", [1, 3])
 @pytest.mark.parametrize("build", [build_dense_vae, build_conv_vae])
 def test_an_exported_model_gives_the_same_codes_and_draws_from_them(
