@@ -182,11 +182,14 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
     if likelihood in ("gaussian", "learned_gaussian"):
         squared = ops.square(x - decoded) * ops.exp(-log_var)
         return ops.sum(0.5 * (squared + log_var + math.log(2 * math.pi)), axis=axes)
+    # Outside of [0, 1] there is no bound to what a pixel would seem to gain.
+    inside = ops.abs(x - 0.5) <= 0.5 + ROUNDING
+    if keras.backend.backend() == "torch":  # whose cross-entropy raises an error of its own at NaN
+        known = ops.isfinite(decoded)
+        inside, decoded = ops.logical_and(inside, known), ops.where(known, decoded, 0.5)
     per_pixel = ops.binary_crossentropy(x, decoded)
     if likelihood == "continuous_bernoulli":
         per_pixel = per_pixel - _log_normaliser(decoded)
-    # Outside of [0, 1] there is no bound to what a pixel would seem to gain.
-    inside = ops.abs(x - 0.5) <= 0.5 + ROUNDING
     return ops.sum(ops.where(inside, per_pixel, math.nan), axis=axes)
 
 
@@ -581,7 +584,7 @@ class VAE(keras.Model):
 
         It holds ``z_mean``, ``z_log_var`` and ``decoded``, which is drawn from ``z_mean``; so the
         same images give the same answer every time. `format` is Keras' own; None takes TensorFlow's
-        ``"tf_saved_model"``, or ``"torch"`` on PyTorch.
+        ``"tf_saved_model"``, or ``"torch"`` on PyTorch, which then takes one image at a time.
         """
         if format is None:
             format = "torch" if keras.backend.backend() == "torch" else "tf_saved_model"
