@@ -184,9 +184,9 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
         return ops.sum(0.5 * (squared + log_var + math.log(2 * math.pi)), axis=axes)
     # Outside of [0, 1] there is no bound to what a pixel would seem to gain.
     inside = ops.abs(x - 0.5) <= 0.5 + ROUNDING
-    if keras.backend.backend() == "torch":  # whose cross-entropy raises an error of its own at NaN
-        known = ops.isfinite(decoded)
-        inside, decoded = ops.logical_and(inside, known), ops.where(known, decoded, 0.5)
+    if keras.backend.backend() == "torch":  # whose cross-entropy raises errors of its own
+        inside = ops.logical_and(inside, ops.isfinite(decoded))
+        x, decoded = ops.where(inside, ops.clip(x, 0, 1), 0.5), ops.where(inside, decoded, 0.5)
     per_pixel = ops.binary_crossentropy(x, decoded)
     if likelihood == "continuous_bernoulli":
         per_pixel = per_pixel - _log_normaliser(decoded)
