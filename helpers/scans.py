@@ -928,7 +928,8 @@ def _find_brain(image: sitk.Image, how: str, path: Path) -> sitk.Image | None:
 def _is_stripped(dwi: np.ndarray, spacing: Sequence[float]) -> bool:
     """Tell whether the air is exactly zero and has brain beside it, not scalp and bone."""
     above = dwi > 0
-    if above.mean() > 0.9 or above.sum() * math.prod(spacing) / 1000 > _BRAIN_ML[1]:
+    ml = above.sum() * math.prod(spacing) / 1000
+    if above.mean() > 0.9 or round(ml, -2) > _BRAIN_ML[1]:
         return False
     step = max(1, round(2.0 / min(spacing[1:])))  # every 2 mm are enough
     thinned = np.s_[:, ::step, ::step]
@@ -949,7 +950,7 @@ def _doubts(image: sitk.Image, found: sitk.Image | None, lesion: sitk.Image | No
         return []
     doubts, ml = [], brain.sum() * voxel
     is_whole = (np.multiply(brain.shape, spacing) >= _HEAD_MM).all()
-    if ml > most or (ml < least and is_whole):
+    if round(ml, -2) > most or (ml < least and is_whole):
         doubts.append(f"expected a brain of {least:g} to {most:g} ml in a head, found {ml:.0f} ml")
     if all(brain.take(end, axis).any() for axis in range(3) for end in (0, -1)):
         doubts.append(f"expected air around the brain, found all six sides in its {ml:.0f} ml")
