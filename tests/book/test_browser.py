@@ -131,8 +131,8 @@ LIVE = {
     "chapters/03_mnist": ["scatter", "decoder"],
     "chapters/04_from_scan_to_patches": ["slices"],
     "chapters/05_lesions_in_latent_space": ["scatter"],
-    "chapters/07_better_clusters": ["scatter"],
-    "chapters/08_told_the_other_side": ["slices"],
+    "chapters/08_better_clusters": ["scatter"],
+    "chapters/09_told_the_other_side": ["slices"],
 }
 
 
