@@ -36,6 +36,7 @@ from tqdm import tqdm
 from helpers import mnist
 from helpers.data import data_folder, find_data
 from helpers.scans import find_cases
+from tools import speak_to_any_console
 
 # Zenodo turns away the library's own name, which robots use.
 _HEADERS = {"User-Agent": "vae-medical-images", "Accept-Encoding": "identity"}
@@ -648,6 +649,7 @@ def _require_space(folder: Path, n_bytes: int) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Download what the command line names; return the exit status."""
+    speak_to_any_console()
     everything = {**DATA_SETS, **FILE_SETS}
     parser = argparse.ArgumentParser(
         prog="python -m tools.download",

@@ -32,6 +32,7 @@ from scipy.stats import gmean
 from tqdm import tqdm
 
 from helpers.scans import load_volume
+from tools import speak_to_any_console
 
 # Below this b-value, in s/mm², an image shows T2 rather than diffusion: fluid is still bright.
 _LOWEST_B = 300
@@ -578,6 +579,7 @@ def _write(volume: _Volume, out: Path, name: str | None) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """Import what the command line names; return the exit status."""
+    speak_to_any_console()
     parser = argparse.ArgumentParser(
         prog="python -m tools.import_dicom",
         description="Write the diffusion-weighted scan of each patient in a folder of DICOM files "
