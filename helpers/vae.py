@@ -171,7 +171,7 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
     for name, part in {"x": x, "decoded": decoded}.items():
         if isinstance(part, np.ndarray):  # of a tensor it would cost a wait
             _check_pixels(name, part, likelihood)
-    x, decoded = ops.convert_to_tensor(x), ops.convert_to_tensor(decoded)
+    x, decoded = (ops.convert_to_tensor(_native(part)) for part in (x, decoded))
     if tuple(x.shape) != tuple(decoded.shape):
         raise ValueError(f"x has shape {tuple(x.shape)}, decoded has {tuple(decoded.shape)}")
     # Half a precision is too little for a sum over pixels, and Keras' networks may run in it.
@@ -483,6 +483,8 @@ class VAE(keras.Model):
             )
         if not hasattr(x, "__array__"):
             return tuple(part for part in (x, y, sample_weight, *more) if part is not None)
+        same, x, y = y is x, _native(x), _native(y)
+        y = x if same else y
         n = len(self._images(f"{where}x", x, bounded=y is None or y is x))
         if not n:
             raise ValueError(f"{where}x must hold at least one image, found none")
@@ -903,7 +905,14 @@ def _batches(model, inputs, batch_size=1024):
 
 
 def _array(x) -> np.ndarray:
-    return ops.convert_to_numpy(x) if ops.is_tensor(x) else np.asarray(x)
+    return ops.convert_to_numpy(x) if ops.is_tensor(x) else _native(np.asarray(x))
+
+
+def _native(x):
+    """Turn the bytes of an array round that has them the other way; JAX takes none such."""
+    if isinstance(x, np.ndarray) and not x.dtype.isnative:
+        return x.astype(x.dtype.newbyteorder("="))
+    return x
 
 
 def _one_each(weights):
