@@ -110,6 +110,13 @@ def test_no_line_of_code_has_to_be_scrolled(path):
 
 
 @each_notebook
+def test_the_data_may_lie_anywhere(path):
+    # VAE_BOOK_OUTPUT and VAE_BOOK_DATA name folders that have nothing to do with the book's.
+    code = "\n".join(cell.source for cell in cells(path, "code"))
+    assert not re.search(r"(data_folder|find_data)\([^)]*\)\.parent", code)
+
+
+@each_notebook
 def test_every_chapter_shows_its_minutes_and_asks_a_question(path):
     text = cells(path, "markdown")[0].source
     assert "{glue:text}`minutes:.1f`" in text
