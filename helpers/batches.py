@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,9 @@ class ShardBatches(keras.utils.PyDataset):
     Raises
     ------
     ValueError
-        No shard or no patch, shards of more than one patch size, or a batch that cannot be
-        divided into equal parts; a file of a shard that is damaged.
+        No shard or no patch, one path in place of several, shards of more than one patch size, a
+        window without a patient, or a batch that cannot be divided into equal parts; a file of a
+        shard that is damaged.
 
     Examples
     --------
@@ -66,6 +68,13 @@ class ShardBatches(keras.utils.PyDataset):
         **settings,
     ):
         super().__init__(**settings)
+        if isinstance(shards, (str, os.PathLike)):
+            raise ValueError(
+                f"shards must be several folders, found the one path {os.fspath(shards)!r}; "
+                "helpers.cohort.find_shards lists the shards in a folder"
+            )
+        if isinstance(window, bool) or not isinstance(window, Integral) or window < 1:
+            raise ValueError(f"window must be a whole number of at least 1, found {window!r}")
         self.paths = [Path(shard) / "patches.npy" for shard in shards]
         shapes = [open_array(path).shape for path in self.paths]
         self.sizes = np.array([shape[0] for shape in shapes])

@@ -1,6 +1,7 @@
 """Batches from shards: every patch once an epoch, in an order that a seed decides."""
 
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,3 +178,15 @@ def test_shards_of_two_patch_sizes_are_refused(tmp_path):
     shards = write(tmp_path / "a", [3], (2, 3)) + write(tmp_path / "b", [3], (3, 2))
     with pytest.raises(ValueError, match=r"\(2, 3\), \(3, 2\)"):
         ShardBatches(shards)
+
+
+@pytest.mark.parametrize("window", [0, -1, 2.5, True, None, "16"])
+def test_a_window_holds_a_patient_or_more(tmp_path, window):
+    with pytest.raises(ValueError, match="window must be a whole number of at least 1, found"):
+        ShardBatches([tmp_path], window=window)
+
+
+@pytest.mark.parametrize("as_it_comes", [str, Path])
+def test_one_path_is_no_list_of_shards(tmp_path, as_it_comes):
+    with pytest.raises(ValueError, match="shards must be several folders, .*find_shards"):
+        ShardBatches(as_it_comes(tmp_path))
