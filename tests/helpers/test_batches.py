@@ -188,5 +188,5 @@ def test_a_window_holds_a_patient_or_more(tmp_path, window):
 
 @pytest.mark.parametrize("as_it_comes", [str, Path])
 def test_one_path_is_no_list_of_shards(tmp_path, as_it_comes):
-    with pytest.raises(ValueError, match="shards must be several folders, .*find_shards"):
+    with pytest.raises(ValueError, match=r"shards must be several folders, .*find_shards"):
         ShardBatches(as_it_comes(tmp_path))
