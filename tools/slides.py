@@ -527,6 +527,7 @@ caption {{ text-align: left; color: var(--soft); padding-bottom: 0.5em; }}
 th, td {{ text-align: left; vertical-align: top; padding: 0.25em 0.7em;
   border-bottom: 1px solid var(--panel); }}
 .body > table:has(tr:nth-child(8)) {{ font-size: 0.6em; }}
+.body > table:has(tr:nth-child(10)) {{ font-size: 0.5em; }}
 td p, th p, li p {{ margin: 0; }}
 blockquote {{ margin: 0; }} blockquote li {{ margin: 0.6em 0; }}
 div.math {{ overflow: auto hidden; }}
