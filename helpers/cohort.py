@@ -25,7 +25,7 @@ import joblib
 import numpy as np
 from scipy.ndimage import binary_fill_holes
 
-from helpers import in_words, tell
+from helpers import in_words, tell, yes_or_no
 from helpers.data import cached, data_folder, file_hash, find_data, writable
 from helpers.hemispheres import Descriptors, Midline, describe
 from helpers.intensity import normalize_intensity
@@ -222,11 +222,17 @@ def find_slices(*, patch: int = 28) -> Cohort | None:
         with path.open("rb") as file, np.load(file) as archive:
             images, lesions = archive["image"], archive["lesion"]
             names = archive["subject_id"].astype(str)
-        if images.ndim != 3 or images.shape != lesions.shape or len(names) != len(images):
+        shapes = images.shape, lesions.shape, names.shape
+        if (
+            images.ndim != 3
+            or shapes != (images.shape, images.shape, (len(images),))
+            or not len(images)
+        ):
             raise ValueError(
                 f"image {images.shape}, lesion {lesions.shape} and subject_id {names.shape} must "
-                "be (n, rows, columns), the same, and (n,)"
+                "be (n, rows, columns), the same, and (n,), of one patient or more"
             )
+        lesions = yes_or_no("lesion", lesions)
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"{path} cannot be read ({in_words(error)}); fetch it again: "
@@ -240,7 +246,7 @@ def find_slices(*, patch: int = 28) -> Cohort | None:
     for image, lesion, name in zip(images, lesions, names, strict=True):
         image, lesion = (np.pad(array, margins)[None] for array in (image, lesion))
         brain = binary_fill_holes(image[0] > 0)[None]
-        scans.append(Scan(name, image.astype(np.float32), lesion.astype(bool), brain, spacing))
+        scans.append(Scan(name, image.astype(np.float32), lesion, brain, spacing))
     scans = scans[: fewer(len(scans), at_least=60)]
     middle = Midline((0.0, 0.0, 1.0), (scans[0].dwi.shape[2] - 1) / 2, spacing)
     return Cohort("SOOP FLAIR slices", scans, synthetic=False, midline=middle)

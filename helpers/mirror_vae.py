@@ -165,7 +165,7 @@ def windows_at(sides: np.ndarray, corners: np.ndarray, window: int = WINDOW) -> 
 
 
 def windows_around(
-    sides: np.ndarray, locations: np.ndarray, *, patch: int = 28, wide: bool = True
+    sides: np.ndarray, locations: np.ndarray, *, patch: int = 28, wide: bool = False
 ) -> np.ndarray:
     """Cut the window out of both sides whose middle is that of a patch, for each patch.
 
@@ -187,8 +187,8 @@ def windows_around(
 
     Examples
     --------
-    >>> windows_around(np.ones((2, 30, 30, 5), "float32"), np.array([[1, 28, 56]])).shape
-    (1, 14, 14, 5)
+    >>> windows_around(np.ones((2, 30, 30, 5), "float32"), np.array([[1, 28, 28]])).shape
+    (1, 20, 20, 5)
     """
     window, pixel = (WIDE_WINDOW, WIDE_PIXEL) if wide else (WINDOW, PIXEL)
     middle = (np.asarray(locations)[:, 1:] + patch / 2) / pixel
@@ -467,10 +467,20 @@ def surprise_map(
         0 is as expected, 1 a tolerance brighter, -1 a tolerance darker; averaged over overlapping
         windows, those whose middle is near counting most, and over 1 mm. 0 outside the brain.
 
+    Raises
+    ------
+    ValueError
+        The network was trained on wide windows.
+
     Examples
     --------
     See `fit_mirror_vae`.
     """
+    if (found := vae.decoder.output_shape[0][-1]) != WINDOW:
+        raise ValueError(
+            f"vae must be trained on fine windows of {WINDOW} pixels, found one of {found}: wide "
+            "windows are for patches"
+        )
     sides = both_sides(scan, even=even, midline=midline)
     windows, corners = cut_windows(sides, step=5)
     mean, deviation = vae.expect(windows[..., 2:])

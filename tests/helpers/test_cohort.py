@@ -322,7 +322,16 @@ def test_real_slices_are_patients_like_others(shelf):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"lesion": None}, "lesion is not a file|lesion"),
+        ({"lesion": None}, "lesion is not a file"),
+        (
+            {"lesion": np.full((3, 100, 91), 2, "uint8")},
+            r"lesion must hold 0 and 1 only, found \[2",
+        ),
+        ({"lesion": np.full((3, 100, 91), np.nan)}, r"lesion must hold 0 and 1 only, found \[nan"),
+        (
+            {"image": np.zeros((0, 9, 9)), "lesion": np.zeros((0, 9, 9)), "subject_id": []},
+            "or more",
+        ),
         ({"subject_id": np.array(["sub-1"])}, r"subject_id \(1,\)"),
         ({"image": np.zeros((3, 100, 80), "uint8")}, r"image \(3, 100, 80\)"),
     ],

@@ -309,3 +309,5 @@ def test_a_network_takes_the_windows_it_is_trained_on():
     vae = train_mirror_vae(windows, epochs=1)
     assert vae.encode(windows)[0].shape == (len(windows), 5)
     assert vae.expect(windows[..., 2:])[0].shape == (len(windows), 14, 14)
+    with pytest.raises(ValueError, match="fine windows of 20 pixels, found one of 14"):
+        surprise_map(vae, slices(2), even=False, midline=MIDDLE)
