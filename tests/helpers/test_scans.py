@@ -1111,6 +1111,15 @@ class TestBrain:
         with pytest.warns(UserWarning, match=f"sub-1_dwi.*600 to 2200 ml.*found {ml}"):
             load_case(case, brain="stripped")
 
+    def test_the_bound_is_one_to_the_nearest_tenth_of_a_litre(self, tmp_path, stripped):
+        ml = (stripped > 0).sum() * np.prod(SPACING) / 1000
+        for found in (2190, 2240):  # all of it is brain, and no word is lost
+            case = on_disk(tmp_path, stripped, np.multiply(SPACING, (found / ml) ** (1 / 3)))
+            assert load_case(case).brain.sum() == (stripped > 0).sum()
+        case = on_disk(tmp_path, stripped, np.multiply(SPACING, (2260 / ml) ** (1 / 3)))
+        with pytest.warns(UserWarning, match="found 2260 ml"):
+            load_case(case, brain="stripped")
+
     def test_a_part_of_a_head_may_hold_little_of_it(self, tmp_path, stripped):
         load_case(on_disk(tmp_path, stripped[14:18]))
 
