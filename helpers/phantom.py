@@ -39,7 +39,7 @@ from tqdm.auto import tqdm
 
 from .scans import Case, Scan
 
-VERSION = 1  # of the simulation: raise it when the same seed gives other scans
+VERSION = 2  # of the simulation: raise it when the same seed gives other scans
 SPACING = (5.0, 1.0, 1.0)  # mm
 GRID = (34, 218, 174)  # voxels that can hold brain; with the margin, 34 × 230 × 230
 MARGIN = ((0, 0), (6, 6), (28, 28))
@@ -67,6 +67,7 @@ TERRITORIES = (  # of the arteries: share of strokes, centre (of either side), s
     (0.12, (5, 75, 18), (12, 12, 8)),  # posterior cerebral
     (0.12, (-38, 62, 22), (8, 10, 10)),  # cerebellar
 )
+BOTH_SIDES = 0.1  # share of patients; of the FLAIR slices of SOOP, 10 % are marked on both sides
 FACE = (-85, -35, 0), (60, 62, 62)  # centre and extent of what hangs below the brain's front
 CAVITIES = (  # nose and maxillary sinuses
     *AIR,
@@ -134,6 +135,13 @@ def simulate_case(
     stroke = _draw_stroke(rng)
     anatomy = _draw_anatomy(rng)
     fraction, mask = _infarct(rng, anatomy, *stroke)
+    lot = np.random.Generator(rng.bit_generator.jumped())  # leaves the draws of `rng` as they are
+    if lot.random() < BOTH_SIDES:
+        centre, spread, _ = _draw_stroke(lot)
+        centre[2] = -np.sign(stroke[0][2]) * abs(centre[2])
+        volume = stroke[2][0] * 10 ** lot.uniform(-1.5, 0)
+        second, second_mask = _infarct(lot, anatomy, centre, spread, [volume])
+        fraction, mask = np.maximum(fraction, second), mask | second_mask
     dwi = _acquire(rng, anatomy, _signal(rng, anatomy, fraction if infarct else 0 * fraction))
     lesion = np.zeros(GRID, dtype=bool)
     lesion[anatomy.brain] = mask
