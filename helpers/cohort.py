@@ -252,6 +252,32 @@ def find_slices(*, patch: int = 28) -> Cohort | None:
     return Cohort("SOOP FLAIR slices", scans, synthetic=False, midline=middle)
 
 
+def find_cohorts(*, n_synthetic: int = 100) -> dict[str, Cohort]:
+    """Find all patients that a page judges on, by the names that its tables give them.
+
+    Parameters
+    ----------
+    n_synthetic : int
+        As for `find_cohort`.
+
+    Returns
+    -------
+    dict of str to Cohort
+        What `find_cohort` finds, as ``"synthetic"`` or by its own name, and ``"real FLAIR"``,
+        what `find_slices` finds, where it is in the data folder.
+
+    Examples
+    --------
+    >>> list(find_cohorts())  # doctest: +SKIP
+    ['synthetic', 'real FLAIR']
+    """
+    cohort = find_cohort(n_synthetic=n_synthetic)
+    cohorts = {"synthetic" if cohort.synthetic else cohort.name: cohort}
+    if slices := find_slices():
+        cohorts["real FLAIR"] = slices
+    return cohorts
+
+
 def load_scan(case: Case | Scan) -> Scan:
     """Load a case in the spacing of the book's patches; a scan in memory is given back.
 
@@ -401,12 +427,75 @@ def load_descriptors(
     ValueError: cases must name at least one patient, found none
     """
     settings = {} if midline is None else {"midline": midline}
+    if cases and all(isinstance(case, Scan) for case in cases):
+        return cached(_describe_all, list(cases), **settings)
+    return _describe_all(cases, client=client, **settings)
+
+
+def _describe_all(cases: Sequence[Case | Scan], *, client=None, **settings) -> Descriptors:
     describe_one = partial(_kept, _describe_case, **settings)
     return Descriptors.concatenate(map_cases(describe_one, cases, client=client))
 
 
 def _describe_case(case: Case | Scan, **settings) -> Descriptors:
     return describe(load_scan(case), **settings)
+
+
+@dataclass
+class Known:
+    """What is known of the patches of a cohort, in one order.
+
+    Attributes
+    ----------
+    images : ndarray of float32, shape (n, 28, 28)
+        Intensities in [0, 1], as `load_patches` cuts them.
+    described : Descriptors
+        Quantiles of maps, and the plain numbers made of them.
+    patients : ndarray of str, shape (n,)
+        The patient of each patch.
+    lesion : ndarray of float32, shape (n,)
+        Share of lesion in each patch.
+    targets : dict of str to ndarray of bool, shape (n,)
+        ``"any lesion"`` and ``"> 25 % lesion"``.
+    """
+
+    images: np.ndarray
+    described: Descriptors
+    patients: np.ndarray
+    lesion: np.ndarray
+    targets: dict[str, np.ndarray]
+
+
+def load_known(cohort: Cohort) -> Known:
+    """Load the patches of a cohort, their descriptors, and what the masks say of them.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The patients.
+
+    Returns
+    -------
+    Known
+        A page may hang what it computes on it: folds, networks, codes.
+
+    Raises
+    ------
+    ValueError, ExceptionGroup
+        As `load_patches` and `load_descriptors`.
+
+    Examples
+    --------
+    >>> load_known(Cohort("nobody", [], synthetic=False))
+    Traceback (most recent call last):
+    ...
+    ValueError: cases must name at least one patient, found none
+    """
+    patches = load_patches(cohort.cases)
+    described = load_descriptors(cohort.cases, midline=cohort.midline)
+    lesion = patches.lesion_fraction
+    targets = {"any lesion": lesion > 0, "> 25 % lesion": lesion > 0.25}
+    return Known(patches.patches, described, patches.subject_ids, lesion, targets)
 
 
 def write_shards(

@@ -288,6 +288,45 @@ def patient_draws(
     return dict(zip(("AUROC", "AP", "recall"), np.transpose(rows), strict=True))
 
 
+def interval(draws, minus=None) -> tuple[float, float, float]:
+    """Value on all patients, and the ends of the middle 95 % of the draws.
+
+    Parameters
+    ----------
+    draws : array of float, shape (1 + n_draws,)
+        One of the measures of `patient_draws`.
+    minus : array of float, shape (1 + n_draws,), optional
+        The same measure of a rival, on the same draws of patients: then the difference is given,
+        pair by pair, which is narrower than two intervals side by side.
+
+    Returns
+    -------
+    (float, float, float)
+        The value, the 2.5th and the 97.5th percentile.
+
+    Raises
+    ------
+    ValueError
+        For draws that are not one-dimensional, fewer than two of them, or a rival of another
+        number of draws.
+
+    Examples
+    --------
+    >>> interval([0.5, 0.4, 0.6], minus=[0.2, 0.1, 0.3])
+    (0.3, 0.3, 0.3)
+    """
+    draws = np.asarray(draws, dtype=float)
+    rival = np.zeros_like(draws) if minus is None else np.asarray(minus, dtype=float)
+    if draws.ndim != 1 or len(draws) < 2 or rival.shape != draws.shape:
+        raise ValueError(
+            "draws must be one-dimensional, the value and at least one draw, and minus as many; "
+            f"found shapes {draws.shape} and {rival.shape}"
+        )
+    value, *others = draws - rival
+    low, high = np.percentile(others, [2.5, 97.5])
+    return float(value), float(low), float(high)
+
+
 class Folds(list):
     """What `patient_folds` returns: a list that knows its patients, to name them in an error.
 

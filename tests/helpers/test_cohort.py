@@ -21,10 +21,12 @@ from helpers.cohort import (
     SPACING,
     brain_patches,
     find_cohort,
+    find_cohorts,
     find_real_cohorts,
     find_shards,
     find_slices,
     load_descriptors,
+    load_known,
     load_patches,
     read_shard,
     write_shards,
@@ -297,7 +299,7 @@ def write_slices(shelf, **changed):
     return path
 
 
-def test_real_slices_are_patients_like_others(shelf):
+def test_real_slices_are_patients_like_others(shelf, kept):
     assert find_slices() is None
     write_slices(shelf)
     cohort = find_slices()
@@ -317,6 +319,39 @@ def test_real_slices_are_patients_like_others(shelf):
     assert columns % 56 == 0 and cohort.midline.offset == (columns - 1) / 2
     air = cohort.cases[0].dwi[0].max(axis=0) > 0
     assert abs(np.flatnonzero(air).mean() - cohort.midline.offset) <= 1
+
+
+def test_cohorts_of_a_page_are_named_as_its_tables_name_them(shelf):
+    assert list(find_cohorts()) == ["synthetic"]
+    write_slices(shelf)
+    write_scans(shelf / "isles2022", 10)
+    cohorts = find_cohorts()
+    assert list(cohorts) == ["ISLES 2022", "real FLAIR"]
+    assert [len(cohort.cases) for cohort in cohorts.values()] == [10, 3]
+
+
+def test_what_is_known_of_a_cohort_is_in_one_order(shelf, kept):
+    write_slices(shelf)
+    cohort = find_slices()
+    known = load_known(cohort)
+    patches = load_patches(cohort.cases)
+    np.testing.assert_array_equal(known.images, patches.patches)
+    np.testing.assert_array_equal(known.patients, patches.subject_ids)
+    np.testing.assert_array_equal(known.described.locations, patches.locations)
+    np.testing.assert_array_equal(known.described.lesion_fraction, known.lesion)
+    any_lesion, much = known.targets.values()
+    np.testing.assert_array_equal(any_lesion, known.lesion > 0)
+    np.testing.assert_array_equal(much, known.lesion > 0.25)
+    assert set(known.patients[any_lesion]) == {"sub-2"}
+
+
+def test_slices_are_described_once(shelf, kept, monkeypatch):
+    write_slices(shelf)
+    found = find_slices()
+    first = load_descriptors(found.cases, midline=found.midline)
+    monkeypatch.setattr(cohort, "map_cases", None)  # nothing is computed
+    again = load_descriptors(found.cases, midline=found.midline)
+    np.testing.assert_array_equal(first.quantiles, again.quantiles)
 
 
 @pytest.mark.parametrize(

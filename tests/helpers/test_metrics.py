@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from helpers.metrics import (
     cluster_accuracy,
     held_out_score,
+    interval,
     patient_bootstrap,
     patient_draws,
     patient_folds,
@@ -498,3 +499,37 @@ def test_the_purity_is_a_share():
     for purity in (0, 1.01, np.nan, -0.5):
         with pytest.raises(ValueError, match="purity must lie in"):
             patient_draws([1, 0], [1, 2], ["a", "b"], purity=purity)
+
+
+# -- values with their intervals -------------------------------------------------------------------
+
+
+def test_an_interval_holds_nineteen_of_twenty_draws_and_not_the_value_itself():
+    low_to_high = np.linspace(0, 1, 1001)
+    assert interval(np.r_[7.0, low_to_high]) == pytest.approx((7, 0.025, 0.975))
+
+
+def test_a_difference_is_taken_pair_by_pair():
+    rng = np.random.default_rng(0)
+    patients = rng.normal(size=201)  # what both scores owe to the patients drawn
+    value, low, high = interval(patients + 0.5, minus=patients)
+    assert (value, low, high) == pytest.approx((0.5, 0.5, 0.5))
+    assert interval(patients, minus=patients) == (0, 0, 0)
+    _, low, high = interval(patients)
+    assert high - low > 3
+
+
+@pytest.mark.parametrize(
+    ("draws", "minus"),
+    [
+        ([0.5], None),
+        (0.5, None),
+        ([], None),
+        ([[0.5, 0.4]], None),
+        ([0.5, 0.4], [0.5]),
+        ([0.5, 0.4], 0.5),
+    ],
+)
+def test_draws_that_are_none_are_refused(draws, minus):
+    with pytest.raises(ValueError, match="at least one draw, and minus as many; found shapes"):
+        interval(draws, minus)
