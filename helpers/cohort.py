@@ -171,8 +171,8 @@ def _whole_cohort(root: Path, n: int) -> list[Case]:
 
 def _damaged(root: Path) -> Iterator[tuple[Path, Exception]]:
     """Read a synthetic cohort to the end of each file, where its checksum is."""
-    for path in [*root.glob("manifest.json"), *root.glob("*/sub-phantom*/*/*.nii.gz")]:
-        try:
+    for path in [*root.glob("manifest.json"), *root.glob("*/sub-phantom*/*/sub-*.nii.gz")]:
+        try:  # what another notebook is writing now has another name until it is whole
             if path.name == "manifest.json":
                 json.loads(path.read_text(encoding="utf-8"))["n_cases"]
             elif not gzip.decompress(path.read_bytes()):

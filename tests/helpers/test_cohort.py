@@ -247,6 +247,14 @@ def test_a_damaged_file_of_the_synthetic_cohort_is_simulated_anew(
     assert find_cohort(n_synthetic=1, min_cases=1).cases == found.cases
 
 
+def test_what_another_notebook_is_writing_is_left_alone(simulated, phantom_shelf):
+    half = phantom_shelf / SCAN
+    half = half.with_name(f"._123_{half.name}")
+    half.write_bytes((phantom_shelf / SCAN).read_bytes()[:1000])
+    find_cohort(n_synthetic=1, min_cases=1)
+    assert half.stat().st_size == 1000
+
+
 def test_a_shared_cohort_that_cannot_be_mended_is_replaced_by_one_s_own(
     phantom_shelf, tmp_path, monkeypatch
 ):
