@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.cohort import find_slices
 from helpers.phantom import write_cohort
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -201,3 +202,38 @@ def test_the_way_to_a_map_is_timed_in_its_parts(tmp_path, monkeypatch, capsys):
     assert all(taken[part] > 0 for part in ("read", "brain", "midline", "map"))
     assert taken["from file to map"] > max(taken["brain"], taken["map"])
     assert str(taken["brain"]) in capsys.readouterr().out
+
+
+def test_every_seed_of_the_network_that_is_told_the_other_side_is_judged(
+    slices, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    told = loaded("told_the_other_side")
+    file = tmp_path / "soop_flair" / "axial_slices.npz"
+    file.parent.mkdir()
+    slices("slices.npz", n=24).rename(file)
+    with np.load(file) as archive:
+        arrays = {**archive, "subject_id": np.char.add("sub-", archive["subject_id"].astype(str))}
+    np.savez(file, **arrays)
+    monkeypatch.setattr("helpers.cohort.find_data", lambda name: tmp_path / name)
+    cohort = find_slices()
+    monkeypatch.setattr(told, "find_cohorts", lambda **_: {"slices": cohort})
+    out = tmp_path / "table.json"
+    monkeypatch.setattr("sys.argv", ["told", "--seeds", "2", "--epochs", "3", "--json", str(out)])
+    told.main()
+    result = json.loads(out.read_text())["cohorts"]["slices"]
+    scores = result["scores"]["any lesion"]
+    # These lesions are plain to see: without a label, and read out with the others' labels.
+    for row in ("no label: surprise", "told the other side, forest"):
+        assert scores[row]["mean"] > 2 * result["prevalence"]["any lesion"], row
+        assert scores[row]["lowest"] <= scores[row]["mean"] <= scores[row]["highest"]
+    assert "lowest" not in scores["no label: around"]  # a number knows no seed
+    gap = result["differences"]["any lesion"]["surprise, minus around"]["mean"]
+    assert gap == pytest.approx(
+        scores["no label: surprise"]["mean"] - scores["no label: around"]["mean"]
+    )
+    for n, pure, holds in map(np.array, result["clusters"].values()):
+        assert n.shape == (2,) and (0 <= pure).all() and (holds <= 1).all()
+    shown = capsys.readouterr().out
+    for cell in scores.values():
+        assert f"{cell['mean']:.3f} ({cell['low']:.3f} to {cell['high']:.3f})" in shown

@@ -1,0 +1,236 @@
+"""Train the VAE that is told the other side with several seeds, and judge its latents each time.
+
+Chapter 9 shows one seed. This shows how far others are from it, on the same patients, folds and
+readouts: the synthetic cohort, and the real FLAIR slices where they are in the data folder::
+
+    python tests/benchmarks/told_the_other_side.py --seeds 5 --json results.json
+
+Average precision is printed as the mean over seeds, the middle 95 % of draws of patients, and the
+lowest and highest seed. No patient is on both sides of a fold, and no network sees a mask.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from joblib import delayed
+from machine import describe_machine
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.mixture import GaussianMixture
+from sklearn.preprocessing import StandardScaler
+
+from helpers.cohort import Cohort, Known, find_cohorts, load_known, load_scan
+from helpers.metrics import held_out_score, interval, patient_draws, patient_folds
+from helpers.mirror_vae import (
+    WIDE_WINDOW,
+    both_sides,
+    cut_windows,
+    train_mirror_vae,
+    windows_around,
+)
+from helpers.parallel import in_parallel
+
+READOUTS = {
+    "trees": HistGradientBoostingClassifier(
+        min_samples_leaf=100, learning_rate=0.05, random_state=0
+    ),
+    "forest": ExtraTreesClassifier(300, min_samples_leaf=20, n_jobs=-1, random_state=0),
+}
+CLUSTERINGS = {
+    "k-means, 20": KMeans(20, n_init=4, random_state=0),
+    "mixture, 10": GaussianMixture(10, reg_covar=1e-3, random_state=0),
+    "mixture, 20": GaussianMixture(20, reg_covar=1e-3, random_state=0),
+}
+PLAIN = {
+    "no label: 95th percentile": "percentile",
+    "no label: unexplained": "unexplained",
+    "no label: around": "around",
+}
+
+
+def windows_of(case, midline, patches) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of one patient to learn from, and one around each patch, as in Chapter 9."""
+    sides = both_sides(load_scan(case), wide=True, even=midline is None, midline=midline)
+    learn, _ = cut_windows(sides, 10 if midline is None else 5, WIDE_WINDOW)
+    return learn, windows_around(sides, patches, wide=True)
+
+
+def surprise_of(vae, windows) -> np.ndarray:
+    """95th percentile of the surprise in the middle of each window, as in Chapter 9."""
+    mean, deviation = vae.expect(windows[..., 2:])
+    surprise = (windows[..., 0] - mean) / deviation * windows[..., 1]
+    patch = surprise[:, 3:11, 3:11]
+    return np.quantile(patch.reshape(len(patch), -1), 0.95, axis=1)
+
+
+def by_hand(of: Known, folds) -> list:
+    """Five principal components of the quantiles of maps, the strongest rival."""
+    codes = []
+    for train, test in folds:
+        scaler = StandardScaler().fit(of.described.quantiles[train])
+        rows = np.clip(scaler.transform(of.described.quantiles), -5, 5)
+        pca = PCA(5, random_state=0).fit(rows[train])
+        codes.append([pca.transform(rows[part]) for part in (train, test)])
+    return codes
+
+
+def judge(cohort: Cohort, seeds: range, *, epochs: int = 6) -> dict:
+    """Judge one cohort; the result is what `show` prints."""
+    of = load_known(cohort)
+    folds = patient_folds(of.patients)
+    calls = [
+        (case, cohort.midline, of.described.locations[of.patients == case.subject_id])
+        for case in cohort.cases
+    ]
+    windows = in_parallel((delayed(windows_of)(*call) for call in calls), "scan")
+    around = np.concatenate([near for _, near in windows])
+    draws, clusters = {}, {}
+
+    def keep(row, score):
+        for target, is_lesion in of.targets.items():
+            drawn = patient_draws(is_lesion, score[target], of.patients)["AP"]
+            draws.setdefault((target, row), []).append(drawn)
+
+    def read(row, codes):
+        for name, readout in READOUTS.items():
+            keep(
+                f"{row}, {name}",
+                {
+                    target: held_out_score(readout, codes, folds, is_lesion)
+                    for target, is_lesion in of.targets.items()
+                },
+            )
+
+    for row, name in PLAIN.items():
+        keep(row, dict.fromkeys(of.targets, getattr(of.described, name)))
+    read("by hand", by_hand(of, folds))
+    for seed in seeds:
+        codes, nats, surprise = [], *np.empty((2, len(of.images)))
+        chosen = {name: np.zeros(len(of.images), bool) for name in CLUSTERINGS}
+        for train, test in folds:
+            owners = set(of.patients[train])
+            pairs = zip(cohort.cases, windows, strict=True)
+            learn = np.concatenate([w for case, (w, _) in pairs if case.subject_id in owners])
+            vae = train_mirror_vae(learn, epochs=epochs, seed=seed)
+            codes.append([vae.encode(around[part])[0] for part in (train, test)])
+            nats[test], surprise[test] = vae.nats(around[test]), surprise_of(vae, around[test])
+            some = np.arange(0, len(train), 4)  # enough to tell which cluster is most surprising
+            height = surprise_of(vae, around[train[some]])
+            for name, model in CLUSTERINGS.items():
+                label = model.fit_predict(codes[-1][0])[some]
+                best = max(np.unique(label), key=lambda k: height[label == k].mean())
+                chosen[name][test] = model.predict(codes[-1][1]) == best
+        print(f"  seed {seed} is trained", flush=True)
+        keep("no label: nats", dict.fromkeys(of.targets, nats))
+        keep("no label: surprise", dict.fromkeys(of.targets, surprise))
+        read("told the other side", codes)
+        for name, them in chosen.items():
+            sets = {name: them}
+            for rival, score in (("surprise", surprise), ("around", of.described.around)):
+                highest = np.zeros(len(them), bool)
+                highest[np.argsort(-score)[: them.sum()]] = True
+                sets[f"as many of highest {rival} as {name}"] = highest
+            any_lesion, much = of.targets.values()
+            for row, these in sets.items():
+                found = [these.sum(), any_lesion[these].mean(), these[much].mean()]
+                clusters.setdefault(row, []).append([float(value) for value in found])
+    return {
+        "patients": len(cohort.cases),
+        "patches": len(of.images),
+        "prevalence": {target: float(x.mean()) for target, x in of.targets.items()},
+        "scores": _table(draws, of.targets),
+        "differences": _differences(draws, of.targets),
+        "clusters": {row: np.transpose(found).tolist() for row, found in clusters.items()},
+    }
+
+
+def _cell(draws, minus=None) -> dict[str, float]:
+    """Mean over seeds with its interval over patients, and the lowest and highest seed."""
+    draws = np.asarray(draws) if minus is None else np.asarray(draws) - np.asarray(minus)
+    cell = dict(zip(("mean", "low", "high"), interval(draws.mean(axis=0)), strict=True))
+    if len(draws) > 1:
+        cell |= {"lowest": float(draws[:, 0].min()), "highest": float(draws[:, 0].max())}
+    return cell
+
+
+def _table(draws, targets) -> dict:
+    return {
+        target: {row: _cell(found) for (t, row), found in draws.items() if t == target}
+        for target in targets
+    }
+
+
+def _differences(draws, targets) -> dict:
+    pairs = {
+        "told, trees, minus by hand, trees": ("told the other side, trees", "by hand, trees"),
+        "told, forest, minus by hand, forest": ("told the other side, forest", "by hand, forest"),
+        "told, trees, minus around": ("told the other side, trees", "no label: around"),
+        "surprise, minus around": ("no label: surprise", "no label: around"),
+        "surprise, minus unexplained": ("no label: surprise", "no label: unexplained"),
+    }
+    return {
+        target: {
+            name: _cell(draws[target, ours], draws[target, rival])
+            for name, (ours, rival) in pairs.items()
+        }
+        for target in targets
+    }
+
+
+def _text(cell, sign="") -> str:
+    numbers = [f"{value:{sign}.3f}" for value in cell.values()]
+    text = f"{numbers[0]} ({numbers[1]} to {numbers[2]})"
+    return f"{text} [{numbers[3]} to {numbers[4]}]" if len(numbers) > 3 else text
+
+
+def show(result) -> None:
+    """Print the tables."""
+    for name, cohort in result["cohorts"].items():
+        print(f"\n{name}: {cohort['patients']} patients, {cohort['patches']} patches; ", end="")
+        print(f"seeds {result['seeds']}; mean (draws of patients) [lowest to highest seed]")
+        for part in ("scores", "differences"):
+            for target, rows in cohort[part].items():
+                print(f"  {target}: {part}, prevalence {cohort['prevalence'][target]:.3f}")
+                for row, cell in rows.items():
+                    print(f"    {row:38}{_text(cell, '+' if part == 'differences' else '')}")
+        print("  a cluster chosen by its surprise: patches, purity, share of > 25 % that it holds")
+        for row, (size, pure, holds) in cohort["clusters"].items():
+            ends = f"[{min(pure):.3f} to {max(pure):.3f}]"
+            print(f"    {row:46}{np.mean(size):6.0f}  {np.mean(pure):.3f} {ends}", end="")
+            print(f"  {np.mean(holds):.3f} [{min(holds):.3f} to {max(holds):.3f}]")
+    print(f"\n{result['minutes']:.1f} minutes")
+
+
+def main() -> None:
+    """Print the tables, and write them as JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=1, help="how many to train with")
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--patients", type=int, default=100, help="of the synthetic cohort")
+    parser.add_argument("--json", type=Path, help="write the tables here as well")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error("--seeds must be at least 1")
+    started = time.perf_counter()
+    seeds = range(arguments.seeds)
+    cohorts = find_cohorts(n_synthetic=arguments.patients)
+    result = {
+        "machine": describe_machine(["keras", "tensorflow", "scikit-learn"]),
+        "seeds": len(seeds),
+        "epochs": arguments.epochs,
+        "cohorts": {name: judge(c, seeds, epochs=arguments.epochs) for name, c in cohorts.items()},
+        "minutes": (time.perf_counter() - started) / 60,
+    }
+    show(result)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
