@@ -19,6 +19,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,8 @@ from tools import speak_to_any_console
 
 # Below this b-value, in s/mm², an image shows T2 rather than diffusion: fluid is still bright.
 _LOWEST_B = 300
+# No head is longer, in mm.
+_HEAD = 350
 _TAGS = (
     "PatientID PatientName StudyInstanceUID SeriesInstanceUID SOPInstanceUID SOPClassUID Modality "
     "SeriesNumber SeriesDescription ImageType AcquisitionNumber InstanceNumber "
@@ -440,13 +443,11 @@ def _share(headers: list[pydicom.Dataset], numbers: set[int], is_original: bool)
             f"slices are missing: they are {np.median(steps):g} mm apart, and {steps.max():g} mm "
             "in one place"
         )
-    numbers = np.array(sorted(numbers))
-    gaps = np.diff(numbers)
-    if len(gaps) and gaps.max() > gaps.min():
-        after = numbers[np.argmax(gaps)]
+    own = [int(header.get("InstanceNumber") or 0) for header in headers]
+    if cut := _cut_off(own, slice_of, heights, numbers):
         raise _Unusable(
-            f"images are missing: of those numbered {numbers[0]} to {numbers[-1]}, none is "
-            f"{after + 1} to {after + gaps.max() - 1}"
+            f"images are missing: of those numbered {min(numbers)} to {max(numbers)}, none is "
+            f"{cut[0]} to {cut[-1]}, where a volume ends"
         )
     wanted = int(headers[0].get("ImagesInAcquisition") or 0)
     if len(headers) < wanted and is_original:
@@ -464,6 +465,33 @@ def _share(headers: list[pydicom.Dataset], numbers: set[int], is_original: bool)
             found = ", ".join(sorted(map(str, b)))
             raise _Unusable(f"images are missing: expected one b-value in a volume, found {found}")
     return volumes
+
+
+def _cut_off(
+    own: list[int], slice_of: np.ndarray, heights: np.ndarray, numbers: set[int]
+) -> list[int]:
+    """Tell which images were cut off at the ends of volumes, by the numbers that have no image.
+
+    That all slices are there, and equally often, is told by where they lie, whatever their numbers:
+    these may begin anywhere, go in steps, or leave out what was not exported. But where every
+    volume has lost the same slices at its top or bottom, only the numbers tell: they go in one step
+    within the volumes, and between two of them some are missing, neither those of whole volumes nor
+    more than a head has room for.
+    """
+    last = len(heights) - 1
+    within, between = set(), []
+    for i, j in pairwise(np.lexsort((slice_of, own))):
+        missing = [n for n in range(own[i] + 1, own[j]) if n not in numbers]
+        at_ends = {slice_of[i], slice_of[j]} == {0, last}
+        between.append(missing) if at_ends else within.add(len(missing))
+    if last < 1 or len(within) > 1:
+        return []
+    step, thickness = min(within, default=0) + 1, (heights[-1] - heights[0]) / last
+    for missing in between:
+        lost = len(missing) // step
+        if lost % len(heights) and lost * thickness < _HEAD:
+            return missing
+    return []
 
 
 def _convert(files: _Files) -> list[_Converted]:

@@ -453,6 +453,79 @@ class TestDamage:
                 path.unlink()
         np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
 
+    @pytest.mark.parametrize(
+        ("number_of", "by_slice"),
+        [
+            (lambda i: i + 1001, False),
+            (lambda i: 3 * i + 2, False),
+            (lambda i: 2 * i + 1, True),  # of two echoes the first
+            (lambda i: i + 1 if i < 1 else i + 40, False),
+            (lambda i: 1 + 3 * (i // 2) + 2 * (i % 2), True),  # of three b-values two
+            (lambda i: i + 1 + i // 5, False),
+            (lambda i: 1 + i**2 % 97 + 100 * i, False),
+            (lambda i: i + 1 + 12 * (i > 11), False),  # of three volumes two
+            (lambda i: i + 1 + 988 * (i > 11), False),  # 1 to 12, and 1001 to 1012
+            (lambda i: 12 - i if i < 12 else 36 - i, False),
+            (lambda i: i % 12 + 1, False),
+            (lambda i: i + 1 if i < 12 else i % 12 + 1 + 6, False),
+        ],
+        ids=[
+            "begins late", "steps of three", "every second", "one before the others",
+            "two of three", "a jump here and there", "no order", "a volume left out",
+            "a thousand on", "from the top", "each volume anew", "overlapping",
+        ],
+    )  # fmt: skip
+    def test_numbers_do_not_matter_where_no_slice_is_missing(
+        self, scanner, tmp_path, number_of, by_slice
+    ):
+        paths = write_series(scanner, [(B0, 0), (B1000, 1000)], by_slice=by_slice)
+        for i, path in enumerate(paths):
+            ds = pydicom.dcmread(path)
+            ds.InstanceNumber = number_of(i)
+            ds.save_as(path)
+        np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
+
+    @pytest.mark.parametrize("number_of", [lambda i: i + 501, lambda i: 2 * i, lambda i: i**2])
+    @pytest.mark.parametrize(
+        ("missing", "reason"),
+        [
+            (lambda i: i == 17, "some of its 12 slices have 2 images, others 1"),
+            (lambda i: i % 12 == 5, "they are 6 mm apart, and 12 mm in one place"),
+            (lambda i: i >= 20, "some of its 12 slices have 2 images, others 1"),
+        ],
+        ids=["one", "a slice", "its end"],
+    )
+    def test_a_missing_slice_is_missed_by_its_place_whatever_the_numbers(
+        self, scanner, number_of, missing, reason, capsys
+    ):
+        for i, path in enumerate(write_series(scanner, [(B0, 0), (B1000, 1000)])):
+            ds = pydicom.dcmread(path)
+            ds.InstanceNumber = number_of(i)
+            path.unlink() if missing(i) else ds.save_as(path)
+        assert reason in refusal(scanner, capsys)
+
+    @pytest.mark.parametrize("step", [1, 2, 5])
+    @pytest.mark.parametrize(
+        ("missing", "found"),
+        [
+            (lambda k: k > 8, [10, 11, 12]),
+            (lambda k: k < 2, [13, 14]),
+            (lambda k: k in (0, 11), [12, 13]),
+            (lambda k: k > 4, [6, 7, 8, 9, 10, 11, 12]),
+        ],
+        ids=["the top", "the bottom", "both", "more than half"],
+    )
+    def test_volumes_cut_alike_at_their_ends_are_known_by_the_numbers(
+        self, scanner, missing, found, step, capsys
+    ):
+        paths = write_series(scanner, [(B0, 0), (LATER, 500), (B1000, 1000)])
+        for i, path in enumerate(paths):
+            ds = pydicom.dcmread(path)
+            ds.InstanceNumber = step * (i + 1)
+            path.unlink() if missing(i % 12) else ds.save_as(path)
+        first, last = step * (found[0] - 1) + 1, step * (found[-1] + 1) - 1
+        assert f"none is {first} to {last}, where a volume ends" in refusal(scanner, capsys)
+
     def test_a_localizer_is_left(self, scanner, capsys):
         paths = write_series(scanner, [(B1000, 1000)])
         for path in paths[6:]:
