@@ -32,6 +32,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from scipy.stats import gmean
 from tqdm import tqdm
 
+from helpers import in_words
 from helpers.scans import load_volume
 from tools import speak_to_any_console
 
@@ -216,6 +217,9 @@ def _find_series(folder: Path) -> tuple[list[_Series], list[str]]:
     numbers: dict[str, set[int]] = {}
     images, others, damaged = set(), Counter(), []
     for path in tqdm(_walk(folder), desc="Files", unit="file", leave=False):
+        if path.is_symlink() and not path.exists():
+            damaged.append(f"left: {path}: expected a file, found a link to what is not there")
+            continue
         header = _read_header(path)
         if header is None:
             others["".join(path.suffixes[-2:]).lower() or "no suffix"] += 1
@@ -253,7 +257,9 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add(place)
         folders.sort()
-        yield from (path for file in sorted(files) if (path := Path(root, file)).is_file())
+        for path in (Path(root, file) for file in sorted(files)):
+            if path.is_file() or path.is_symlink():
+                yield path
 
 
 def _read_header(path: Path) -> pydicom.Dataset | None:
@@ -381,8 +387,7 @@ def _split_frames(path: Path, folder: Path) -> list[_Files]:
         groups = list(whole.PerFrameFunctionalGroupsSequence)
         frames = [_frame_header(whole, group, number) for number, group in enumerate(groups)]
     except Exception as error:  # whatever damage does to a parser
-        reason = str(error) or repr(error)
-        raise _Unusable(f"{path} is cut short or damaged: {reason}") from error
+        raise _Unusable(f"{path} is cut short or damaged: {in_words(error)}") from error
     frames = [f for f in frames if not any(map(_MAP.fullmatch, _words(f, "ImageType")))]
     volumes = []
     for volume in _share(frames, set(), False):
@@ -576,7 +581,7 @@ def _require_readable(image: nib.Nifti1Image) -> None:
         try:
             load_volume(path)
         except (OSError, ValueError) as error:
-            reason = str(error).removeprefix(f"{path}: ")
+            reason = in_words(error).removeprefix(f"{path}: ")
             raise _Unusable(f"the book cannot read the scan that it makes: {reason}") from error
 
 
@@ -621,7 +626,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         import_dicom(chosen.folder, chosen.out, name=chosen.name)
     except (OSError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {in_words(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -615,13 +615,17 @@ class TestFolders:
         (scanner / "._IM003_0001").write_bytes(b"a Mac's")
         np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
 
-    def test_links_are_followed_and_circles_survived(self, scanner, tmp_path):
+    def test_links_are_followed_and_circles_survived(self, scanner, tmp_path, capsys):
         write_series(tmp_path / "disk", [(B0, 0), (B1000, 1000)])
         scanner.mkdir()
         (scanner / "patient").symlink_to(tmp_path / "disk")
         (tmp_path / "disk" / "back").symlink_to(scanner)
         (scanner / "nowhere").symlink_to(tmp_path / "never")
         np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
+        told = capsys.readouterr().out
+        assert f"left: {scanner / 'nowhere'}: expected a file, found a link to what is" in told
+        (tmp_path / "disk").rename(tmp_path / "away")
+        assert refusal(scanner, capsys).count("a link to what is not there") == 2
 
     def test_a_folder_that_cannot_be_listed_is_an_error(self, scanner, monkeypatch, capsys):
         write_series(scanner, [(B1000, 1000)])
