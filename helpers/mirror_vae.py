@@ -23,7 +23,17 @@ from helpers.hemispheres import (
 )
 from helpers.rehearsal import fewer
 from helpers.scans import Scan
-from helpers.vae import VAE, Sampling, keras, kl_divergence, layers, ops, reconstruction_loss
+from helpers.vae import (
+    ROUNDING,
+    OwnLoss,
+    build_encoder,
+    keras,
+    kl_divergence,
+    layers,
+    ops,
+    reconstruction_loss,
+    whole,
+)
 
 #: Rows and columns of a window, and the size of its pixels in mm: 40 × 40 mm, to draw maps with.
 WINDOW, PIXEL = 20, 2.0
@@ -197,11 +207,14 @@ def windows_around(
 
 
 @keras.saving.register_keras_serializable("vae_book")
-class MirrorVAE(keras.Model):
+class MirrorVAE(OwnLoss):
     """A VAE that is told the other side: loss = reconstruction + beta · KL, in nats a window.
 
     The evidence lower bound is that of a `helpers.vae.VAE`, with every distribution conditioned on
-    the other side; the reconstruction counts the brain's pixels only.
+    the other side; the reconstruction counts the brain's pixels only. Fit it on the windows alone,
+    ``vae.fit(windows)``, or on others, to draw their own side from what these show,
+    ``vae.fit(noisy, windows)``. Weights of windows, losses of layers, metrics and the rest are kept
+    as a `helpers.vae.VAE` keeps them; metrics compare the means, and count the air as drawn right.
 
     Parameters
     ----------
@@ -212,6 +225,13 @@ class MirrorVAE(keras.Model):
         and the log-variance of each pixel, each (batch, window, window).
     beta : float
         Weight of the KL term.
+
+    Raises
+    ------
+    ValueError
+        For a negative beta; of ``compile``, for a loss, since this model brings its own; of ``fit``
+        and its like, for windows, targets or weights that it cannot take, for ``class_weight``, and
+        for a loss that is not finite.
 
     References
     ----------
@@ -228,39 +248,47 @@ class MirrorVAE(keras.Model):
     [(6, 20, 20), (6, 20, 20)]
     """
 
-    def __init__(self, encoder, decoder, *, beta=1.0, **kwargs):
-        super().__init__(**kwargs)
-        self.encoder, self.decoder, self.beta = encoder, decoder, float(beta)
-        self.sampling = Sampling()
-        self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_loss")
-        self.kl_tracker = keras.metrics.Mean(name="kl_loss")
-        self.built = True  # encoder and decoder are
-
     def call(self, windows, training=False):
         """Encode, sample and decode: z_mean, z_log_var, and each pixel's mean and log_var."""
         windows = ops.convert_to_tensor(windows)  # JAX may be given an array
         z_mean, z_log_var = self.encoder(windows, training=training)
-        z = self.sampling([z_mean, z_log_var])
+        return self._told(windows, z_mean, z_log_var, self.sampling([z_mean, z_log_var]), training)
+
+    def _told(self, windows, z_mean, z_log_var, z, training=False):
         mean, log_var = self.decoder([z, windows[..., 2:]], training=training)
         return {"z_mean": z_mean, "z_log_var": z_log_var, "mean": mean, "log_var": log_var}
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the batch of reconstruction + beta · KL; Keras calls this."""
-        x = ops.convert_to_tensor(x)
-        own, brain = x[..., 0], x[..., 1]
+    def _without_noise(self, images):
+        z_mean, z_log_var = self.encoder(images)
+        return self._told(images, z_mean, z_log_var, z_mean)
+
+    def _spent(self, target, y_pred):
+        y_pred = {name: ops.cast(part, "float32") for name, part in y_pred.items()}
+        own, mean = self._compared(target, y_pred)
+        brain = ops.cast(target[..., 1], "float32")
         # Outside the brain the decoder is told the truth, at a tolerance that costs no nat.
-        mean = brain * y_pred["mean"] + (1 - brain) * own
         log_var = brain * y_pred["log_var"] - (1 - brain) * math.log(2 * math.pi)
         reconstruction = reconstruction_loss(own, mean, "gaussian", log_var)
-        kl = kl_divergence(y_pred["z_mean"], y_pred["z_log_var"])
-        self.reconstruction_tracker.update_state(reconstruction)
-        self.kl_tracker.update_state(kl)
-        return ops.mean(reconstruction + self.beta * kl)
+        # Of more brain than a pixel holds there is no bound to what the window would seem to gain.
+        within = ops.all(ops.abs(brain - 0.5) <= 0.5 + ROUNDING, axis=(1, 2))
+        reconstruction = ops.where(within, reconstruction, math.nan)
+        return reconstruction, kl_divergence(y_pred["z_mean"], y_pred["z_log_var"])
 
-    def encode(self, windows) -> tuple[np.ndarray, np.ndarray]:
-        """Encode windows into arrays ``(z_mean, z_log_var)``, each (n, latent_dim)."""
-        parts = [self.encoder(batch, training=False) for batch in _batches(windows)]
-        return tuple(_joined(part) for part in zip(*parts, strict=True))
+    def _compared(self, target, y_pred):
+        target, mean = ops.cast(target, "float32"), ops.cast(y_pred["mean"], "float32")
+        own, brain = target[..., 0], target[..., 1]
+        return own, brain * mean + (1 - brain) * own
+
+    def _images(self, name, x, *, bounded=True) -> np.ndarray:
+        """Take windows as an array, whose shares of brain are shares."""
+        x = super()._images(name, x)
+        low, high = (float(limit(x[..., 1], initial=0)) for limit in (np.min, np.max))
+        if not -ROUNDING <= low <= high <= 1 + ROUNDING:
+            raise ValueError(
+                f"{name} must hold {CHANNELS[1]!r} as a share in [0, 1], in channel 1; found {low} "
+                f"to {high}"
+            )
+        return x
 
     def nats(self, windows) -> np.ndarray:
         """Tell how much each window holds that the other side does not tell: its KL, (n,)."""
@@ -289,30 +317,17 @@ class MirrorVAE(keras.Model):
         Julier and Uhlmann (1997), A new extension of the Kalman filter to nonlinear systems, SPIE
         3068: the points.
         """
+        other = self._taken("other", other, self.decoder.input_shape[1])
         latent_dim = self.decoder.input_shape[0][-1]
         axes = math.sqrt(latent_dim) * np.eye(latent_dim, dtype=np.float32)
         total = square = variance = 0.0
         for z in (*axes, *-axes):
-            means, log_vars = [], []
-            for batch in _batches(other):
-                everywhere = ops.tile(z[None], (len(batch), 1))
-                mean, log_var = self.decoder([everywhere, batch], training=False)
-                means.append(mean), log_vars.append(log_var)
-            mean, log_var = _joined(means), _joined(log_vars)
+            everywhere = np.broadcast_to(z, (len(other), latent_dim))
+            mean, log_var = self._run(self.decoder, everywhere, other)
             total, square = total + mean, square + mean**2
             variance = variance + np.exp(log_var)
         n = 2 * latent_dim
         return total / n, np.sqrt((variance + square) / n - (total / n) ** 2)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "decoder": keras.saving.serialize_keras_object(self.decoder),
-            "beta": self.beta,
-        }
-
-    from_config = classmethod(VAE.from_config.__func__)  # of an encoder and a decoder as well
 
 
 def build_mirror_vae(
@@ -351,16 +366,17 @@ def build_mirror_vae(
 
     windows = keras.Input((*square, len(CHANNELS)), name="windows")
     features = hidden(layers.Flatten()(windows))
-    z_mean = layers.Dense(latent_dim, name="z_mean")(features)
-    z_log_var = layers.Dense(latent_dim, name="z_log_var")(features)
-    encoder = keras.Model(windows, [z_mean, z_log_var], name="encoder")
+    encoder = build_encoder(windows, features, latent_dim)
 
     z = keras.Input((latent_dim,), name="z")
     other = keras.Input((*square, len(CHANNELS) - 2), name="other_side")
     features = hidden(layers.Concatenate()([z, layers.Flatten()(other)]))
-    mean = layers.Reshape(square, name="mean")(layers.Dense(window**2)(features))
-    log_var = layers.Dense(window**2, activation="tanh")(features)
-    log_var = layers.Reshape(square, name="log_var")(layers.Rescaling(4.0, offset=-1.0)(log_var))
+    precise = {"dtype": "float32"}  # whatever the layers before run in
+    mean = layers.Dense(window**2, **precise)(features)
+    mean = layers.Reshape(square, name="mean", **precise)(mean)
+    log_var = layers.Dense(window**2, activation="tanh", **precise)(features)
+    log_var = layers.Rescaling(4.0, offset=-1.0, **precise)(log_var)
+    log_var = layers.Reshape(square, name="log_var", **precise)(log_var)
     decoder = keras.Model([z, other], [mean, log_var], name="decoder")
     return MirrorVAE(encoder, decoder, beta=beta)
 
@@ -430,6 +446,12 @@ def train_mirror_vae(
 
     Every second window is turned over, left for right: strokes know no side.
     """
+    epochs, batch_size = whole(epochs=epochs, batch_size=batch_size)
+    if np.ndim(windows) != 4 or not len(windows):
+        raise ValueError(
+            "windows must hold at least one window, as cut_windows gives them; found shape "
+            f"{np.shape(windows)}"
+        )
     keras.utils.set_random_seed(seed)
     vae = build_mirror_vae(latent_dim, beta=beta, window=windows.shape[1])
     windows = windows.copy()
@@ -510,11 +532,3 @@ def _resize(volume: np.ndarray, scale, shape=None) -> np.ndarray:
     if tuple(shape) == volume.shape:
         return volume
     return zoom(volume, np.divide(shape, volume.shape), order=1, mode="nearest", grid_mode=True)
-
-
-def _batches(rows: np.ndarray, size: int = 4096) -> list:
-    return [ops.convert_to_tensor(rows[i : i + size]) for i in range(0, max(len(rows), 1), size)]
-
-
-def _joined(parts) -> np.ndarray:
-    return np.concatenate([ops.convert_to_numpy(part) for part in parts])

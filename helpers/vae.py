@@ -247,123 +247,62 @@ class Sampling(layers.Layer):
         return z_mean + ops.exp(0.5 * z_log_var) * noise
 
 
-@keras.saving.register_keras_serializable("vae_book")
-class VAE(keras.Model):
-    """A variational autoencoder: loss = reconstruction + beta · KL, in nats an image.
+class OwnLoss(keras.Model):
+    """An encoder and a decoder with a loss of their own, which keep Keras' other promises.
 
-    ``fit``, ``evaluate``, ``save`` and ``keras.saving.load_model`` are Keras' own; the history
-    holds ``loss``, ``reconstruction_loss`` and ``kl_loss``. Fit it on the images alone,
-    ``vae.fit(images)``, or on others to draw them from, ``vae.fit(noisy, images)``. Weights of
-    images (``sample_weight``), losses of layers such as regularisers, and metrics of what is drawn
-    count as in any Keras model. The loss is computed in float32 in whatever precision the network
-    runs; what the likelihood cannot take is refused; and a loss that is not finite ends training.
+    What `VAE` and `helpers.mirror_vae.MirrorVAE` share: weights of images, targets, losses of
+    layers, metrics, callbacks, saving and exporting do what a user of Keras believes they do, and
+    what cannot be honoured is refused in words.
 
     Parameters
     ----------
-    encoder : keras.Model
-        Images to ``[z_mean, z_log_var]``, each (batch, latent_dim).
-    decoder : keras.Model
-        z, (batch, latent_dim), to pixel probabilities or means in the shape of the images.
+    encoder, decoder : keras.Model
+        See `VAE`.
     beta : float
-        Weight of the KL term; 1 gives the evidence lower bound, more is a beta-VAE.
-    likelihood : {"bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian"}
-        See `reconstruction_loss`.
-    components : int
-        Gaussians in the prior. One is N(0, I); with more, their weights, centres and variances
-        are learned, starting where `initialise_prior` puts them, and `belonging` tells which of
-        them an image belongs to.
-    denoising : bool
-        Whether images are drawn from others, whose pixels may then be any finite numbers. Fitting
-        with targets makes it true.
+        Weight of the KL term.
 
     Raises
     ------
     ValueError
-        For a negative beta, an unknown likelihood, a decoder that does not fit the encoder, or
-        less than one component; of ``compile``, for a loss, since this model brings its own; of
-        ``fit`` and its like, for images, targets or weights that it cannot take, for
-        ``class_weight``, and for a loss that is not finite.
-
-    References
-    ----------
-    Kingma and Welling (2013), Auto-encoding variational Bayes, arXiv:1312.6114.
-    Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation, arXiv:1401.4082.
-    Higgins et al. (2017), beta-VAE, ICLR.
-    Jiang et al. (2017), Variational deep embedding, IJCAI: the mixture prior.
-    Im et al. (2017), Denoising criterion for variational auto-encoding framework, AAAI: drawing
-    images from others.
-
-    Examples
-    --------
-    >>> vae = build_dense_vae(latent_dim=2, input_shape=(4, 4), hidden_units=8)
-    >>> vae.compile(optimizer="adam")
-    >>> images = np.zeros((10, 4, 4), "float32")
-    >>> sorted(vae.fit(images, epochs=1, verbose=0).history)
-    ['kl_loss', 'loss', 'reconstruction_loss']
-    >>> z_mean, z_log_var = vae.encode(images)
-    >>> z_mean.shape, vae.decode(z_mean).shape, vae.sample(3).shape
-    ((10, 2), (10, 4, 4), (3, 4, 4))
+        For a negative beta.
     """
 
-    def __init__(
-        self,
-        encoder,
-        decoder,
-        *,
-        beta=1.0,
-        likelihood="bernoulli",
-        components=1,
-        denoising=False,
-        **kwargs,
-    ):
+    likelihood = "gaussian"
+    #: Whether images are drawn from others, whose pixels may then be any finite numbers.
+    denoising = False
+    _by_batches = False
+    _choices = "`beta`"  # by which a user chooses the loss
+
+    def __init__(self, encoder, decoder, *, beta=1.0, **kwargs):
         super().__init__(**kwargs)
         if not (np.isfinite(beta) and beta >= 0):
             raise ValueError(f"beta must be zero or more, found {beta!r}")
-        if likelihood not in LIKELIHOODS:
-            raise ValueError(f"likelihood must be one of {LIKELIHOODS}, found {likelihood!r}")
-        if tuple(encoder.input_shape) != tuple(decoder.output_shape):
-            raise ValueError(
-                f"the encoder takes {encoder.input_shape}, the decoder returns "
-                f"{decoder.output_shape}: they must have one shape"
-            )
-        if isinstance(components, bool) or not isinstance(components, int) or components < 1:
-            raise ValueError(f"components must be a whole number from 1, found {components!r}")
         self.encoder = encoder
         self.decoder = decoder
         self.beta = float(beta)
-        self.likelihood = likelihood
-        self.components = components
-        self.denoising = denoising
-        self._by_batches = False
         self.sampling = Sampling(dtype="float32")
-        shape = (components, decoder.input_shape[-1])
-        precise = {"initializer": "zeros", "dtype": "float32", "autocast": False}
-        learned = {**precise, "trainable": components > 1}
-        self.prior_logits = self.add_weight(shape=shape[:1], name="prior_logits", **learned)
-        self.prior_means = self.add_weight(shape=shape, name="prior_means", **learned)
-        self.prior_log_vars = self.add_weight(shape=shape, name="prior_log_vars", **learned)
-        self.log_var = self.add_weight(
-            shape=(),
-            trainable=self.likelihood == "learned_gaussian",
-            name="log_var",
-            **precise,
-        )
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction_loss")
         self.kl_tracker = keras.metrics.Mean(name="kl_loss")
         self.built = True  # encoder and decoder are; there is nothing else to build
 
-    def call(self, x, training=False):
-        """Encode, sample and decode: a dictionary of ``z_mean``, ``z_log_var`` and ``decoded``."""
-        z_mean, z_log_var = self.encoder(x, training=training)
-        decoded = self.decoder(self.sampling([z_mean, z_log_var]), training=training)
-        return {"z_mean": z_mean, "z_log_var": z_log_var, "decoded": decoded}
+    def _without_noise(self, images) -> dict:
+        """Codes of images, and what is drawn from the codes' means; the latter by its own names."""
+        raise NotImplementedError
+
+    def _spent(self, target, y_pred) -> tuple:
+        """Reconstruction and KL of each image, in nats."""
+        raise NotImplementedError
+
+    def _compared(self, target, y_pred) -> tuple:
+        """What was to be drawn, and what is drawn, for metrics."""
+        raise NotImplementedError
 
     def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, *args, **settings):
         """Make ready for training, as Keras does; the loss is the model's own."""
         if loss is not None or loss_weights is not None:
             raise ValueError(
-                "a VAE brings its own loss, reconstruction + beta * KL: choose `likelihood` and "
-                f"`beta`; found loss={loss!r} and loss_weights={loss_weights!r}"
+                f"a VAE brings its own loss, reconstruction + beta * KL: choose {self._choices}; "
+                f"found loss={loss!r} and loss_weights={loss_weights!r}"
             )
         super().compile(optimizer, None, None, *args, **settings)
 
@@ -379,14 +318,10 @@ class VAE(keras.Model):
         themselves if there are none.
         """
         if y is not None:
-            _check_shape("y", y, self.decoder.output_shape)
+            _check_shape("y", y, self.encoder.input_shape)
             if training and self._by_batches:  # of arrays, `fit` knows it
                 self.denoising = True
-        decoded, log_var = y_pred["decoded"], ops.convert_to_tensor(self.log_var)
-        target = ops.convert_to_tensor(x if y is None else y)
-        reconstruction = reconstruction_loss(target, decoded, self.likelihood, log_var)
-        codes = (ops.cast(y_pred[name], "float32") for name in ("z_mean", "z_log_var"))
-        kl, _ = self._kl_to_prior(*codes)
+        reconstruction, kl = self._spent(ops.convert_to_tensor(x if y is None else y), y_pred)
         if sample_weight is not None:
             weight = _one_each(sample_weight)
             _check_shape("sample_weight", weight, (None,))
@@ -402,7 +337,7 @@ class VAE(keras.Model):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Compare what is drawn with what was to be drawn; Keras calls this."""
         target = ops.cast(x if y is None else y, "float32")
-        return super().compute_metrics(x, target, y_pred["decoded"], sample_weight)
+        return super().compute_metrics(x, *self._compared(target, y_pred), sample_weight)
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **settings):
@@ -510,10 +445,31 @@ class VAE(keras.Model):
 
     def _images(self, name, x, *, bounded=True) -> np.ndarray:
         """Take images as an array that encoder and likelihood can use."""
+        likelihood = self.likelihood if bounded else "gaussian"
+        return self._taken(name, x, self.encoder.input_shape, likelihood)
+
+    @staticmethod
+    def _taken(name, x, shape, likelihood="gaussian") -> np.ndarray:
+        """Take an array of (any number, as in the shape) that a likelihood can use."""
         x = _array(x)
-        _check_shape(name, x, self.encoder.input_shape)
-        _check_pixels(name, x, self.likelihood if bounded else "gaussian")
+        _check_shape(name, x, shape)
+        _check_pixels(name, x, likelihood)
         return x
+
+    @staticmethod
+    def _run(model, *inputs, batch_size=1024) -> list[np.ndarray]:
+        """What the model makes of arrays, a batch at a time.
+
+        Keras' own ``predict`` compiles a graph for every new model, and says so at length when a
+        chapter has many of them.
+        """
+        told = []
+        for start in range(0, max(len(inputs[0]), 1), batch_size):
+            batch = [ops.convert_to_tensor(part[start : start + batch_size]) for part in inputs]
+            outputs = model(batch if inputs[1:] else batch[0], training=False)
+            outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+            told.append([ops.convert_to_numpy(ops.cast(part, "float32")) for part in outputs])
+        return [np.concatenate(part) for part in zip(*told, strict=True)]
 
     def _check_loss(self, name, value, unseen) -> None:
         """Refuse a loss that is not finite; of unseen images the pixels may be the cause."""
@@ -522,6 +478,162 @@ class VAE(keras.Model):
             raise ValueError(
                 f"{name} must be finite, found {value}: {pixels if unseen else ''}{ASTRAY}"
             )
+
+    def encode(self, x) -> tuple[np.ndarray, np.ndarray]:
+        """Encode images into arrays ``(z_mean, z_log_var)``, each (n, latent_dim) float32."""
+        x = self._images("x", x, bounded=not self.denoising)
+        z_mean, z_log_var = self._run(self.encoder, x)
+        if bad := np.count_nonzero(~np.isfinite(z_mean + z_log_var).all(axis=1)):
+            raise ValueError(
+                f"codes must be finite, found {bad} of {len(x)} that are not: {ASTRAY}"
+            )
+        return z_mean, z_log_var
+
+    def export(self, filepath, format=None, **settings):
+        """Export what needs no noise: images to a dictionary of their codes and what these draw.
+
+        It holds ``z_mean``, ``z_log_var`` and what is drawn from ``z_mean``: ``decoded`` of a
+        `VAE`, ``mean`` and ``log_var`` of a `helpers.mirror_vae.MirrorVAE`; so the same images
+        give the same answer every time. `format` is Keras' own; None takes TensorFlow's
+        ``"tf_saved_model"``, or ``"torch"`` on PyTorch, which then takes one image at a time.
+        """
+        if format is None:
+            format = "torch" if keras.backend.backend() == "torch" else "tf_saved_model"
+        images = keras.Input(self.encoder.input_shape[1:], name="images")
+        keras.Model(images, self._without_noise(images)).export(filepath, format=format, **settings)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "decoder": keras.saving.serialize_keras_object(self.decoder),
+            "beta": self.beta,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("encoder", "decoder")
+        }
+        return cls(**{**config, **parts})
+
+
+@keras.saving.register_keras_serializable("vae_book")
+class VAE(OwnLoss):
+    """A variational autoencoder: loss = reconstruction + beta · KL, in nats an image.
+
+    ``fit``, ``evaluate``, ``save`` and ``keras.saving.load_model`` are Keras' own; the history
+    holds ``loss``, ``reconstruction_loss`` and ``kl_loss``. Fit it on the images alone,
+    ``vae.fit(images)``, or on others to draw them from, ``vae.fit(noisy, images)``. Weights of
+    images (``sample_weight``), losses of layers such as regularisers, and metrics of what is drawn
+    count as in any Keras model. The loss is computed in float32 in whatever precision the network
+    runs; what the likelihood cannot take is refused; and a loss that is not finite ends training.
+
+    Parameters
+    ----------
+    encoder : keras.Model
+        Images to ``[z_mean, z_log_var]``, each (batch, latent_dim).
+    decoder : keras.Model
+        z, (batch, latent_dim), to pixel probabilities or means in the shape of the images.
+    beta : float
+        Weight of the KL term; 1 gives the evidence lower bound, more is a beta-VAE.
+    likelihood : {"bernoulli", "continuous_bernoulli", "gaussian", "learned_gaussian"}
+        See `reconstruction_loss`.
+    components : int
+        Gaussians in the prior. One is N(0, I); with more, their weights, centres and variances
+        are learned, starting where `initialise_prior` puts them, and `belonging` tells which of
+        them an image belongs to.
+    denoising : bool
+        Whether images are drawn from others, whose pixels may then be any finite numbers. Fitting
+        with targets makes it true.
+
+    Raises
+    ------
+    ValueError
+        For a negative beta, an unknown likelihood, a decoder that does not fit the encoder, or
+        less than one component; of ``compile``, for a loss, since this model brings its own; of
+        ``fit`` and its like, for images, targets or weights that it cannot take, for
+        ``class_weight``, and for a loss that is not finite.
+
+    References
+    ----------
+    Kingma and Welling (2013), Auto-encoding variational Bayes, arXiv:1312.6114.
+    Rezende, Mohamed and Wierstra (2014), Stochastic backpropagation, arXiv:1401.4082.
+    Higgins et al. (2017), beta-VAE, ICLR.
+    Jiang et al. (2017), Variational deep embedding, IJCAI: the mixture prior.
+    Im et al. (2017), Denoising criterion for variational auto-encoding framework, AAAI: drawing
+    images from others.
+
+    Examples
+    --------
+    >>> vae = build_dense_vae(latent_dim=2, input_shape=(4, 4), hidden_units=8)
+    >>> vae.compile(optimizer="adam")
+    >>> images = np.zeros((10, 4, 4), "float32")
+    >>> sorted(vae.fit(images, epochs=1, verbose=0).history)
+    ['kl_loss', 'loss', 'reconstruction_loss']
+    >>> z_mean, z_log_var = vae.encode(images)
+    >>> z_mean.shape, vae.decode(z_mean).shape, vae.sample(3).shape
+    ((10, 2), (10, 4, 4), (3, 4, 4))
+    """
+
+    _choices = "`likelihood` and `beta`"
+
+    def __init__(
+        self,
+        encoder,
+        decoder,
+        *,
+        beta=1.0,
+        likelihood="bernoulli",
+        components=1,
+        denoising=False,
+        **kwargs,
+    ):
+        super().__init__(encoder, decoder, beta=beta, **kwargs)
+        if likelihood not in LIKELIHOODS:
+            raise ValueError(f"likelihood must be one of {LIKELIHOODS}, found {likelihood!r}")
+        if tuple(encoder.input_shape) != tuple(decoder.output_shape):
+            raise ValueError(
+                f"the encoder takes {encoder.input_shape}, the decoder returns "
+                f"{decoder.output_shape}: they must have one shape"
+            )
+        if isinstance(components, bool) or not isinstance(components, int) or components < 1:
+            raise ValueError(f"components must be a whole number from 1, found {components!r}")
+        self.likelihood = likelihood
+        self.components = components
+        self.denoising = denoising
+        shape = (components, decoder.input_shape[-1])
+        precise = {"initializer": "zeros", "dtype": "float32", "autocast": False}
+        learned = {**precise, "trainable": components > 1}
+        self.prior_logits = self.add_weight(shape=shape[:1], name="prior_logits", **learned)
+        self.prior_means = self.add_weight(shape=shape, name="prior_means", **learned)
+        self.prior_log_vars = self.add_weight(shape=shape, name="prior_log_vars", **learned)
+        self.log_var = self.add_weight(
+            shape=(),
+            trainable=self.likelihood == "learned_gaussian",
+            name="log_var",
+            **precise,
+        )
+
+    def call(self, x, training=False):
+        """Encode, sample and decode: a dictionary of ``z_mean``, ``z_log_var`` and ``decoded``."""
+        z_mean, z_log_var = self.encoder(x, training=training)
+        decoded = self.decoder(self.sampling([z_mean, z_log_var]), training=training)
+        return {"z_mean": z_mean, "z_log_var": z_log_var, "decoded": decoded}
+
+    def _without_noise(self, images):
+        z_mean, z_log_var = self.encoder(images)
+        return {"z_mean": z_mean, "z_log_var": z_log_var, "decoded": self.decoder(z_mean)}
+
+    def _spent(self, target, y_pred):
+        log_var = ops.convert_to_tensor(self.log_var)
+        reconstruction = reconstruction_loss(target, y_pred["decoded"], self.likelihood, log_var)
+        codes = (ops.cast(y_pred[name], "float32") for name in ("z_mean", "z_log_var"))
+        return reconstruction, self._kl_to_prior(*codes)[0]
+
+    def _compared(self, target, y_pred):
+        return target, y_pred["decoded"]
 
     def _kl_to_prior(self, z_mean, z_log_var):
         log_weights = self.prior_logits - ops.logsumexp(self.prior_logits)
@@ -552,23 +664,10 @@ class VAE(keras.Model):
         _, belongs = self._kl_to_prior(*self.encode(x))
         return ops.convert_to_numpy(belongs)
 
-    def encode(self, x) -> tuple[np.ndarray, np.ndarray]:
-        """Encode images into arrays ``(z_mean, z_log_var)``, each (n, latent_dim) float32."""
-        x = self._images("x", x, bounded=not self.denoising)
-        codes = zip(*_batches(self.encoder, x), strict=True)
-        z_mean, z_log_var = (np.concatenate(part) for part in codes)
-        if bad := np.count_nonzero(~np.isfinite(z_mean + z_log_var).all(axis=1)):
-            raise ValueError(
-                f"codes must be finite, found {bad} of {len(x)} that are not: {ASTRAY}"
-            )
-        return z_mean, z_log_var
-
     def decode(self, z) -> np.ndarray:
         """Decode latents, (n, latent_dim), into images: pixel probabilities or means."""
-        z = _array(z)
-        _check_shape("z", z, self.decoder.input_shape)
-        _check_pixels("z", z, "gaussian")
-        return np.concatenate([images for (images,) in _batches(self.decoder, z)])
+        (images,) = self._run(self.decoder, self._taken("z", z, self.decoder.input_shape))
+        return images
 
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
         """Decode n draws from the prior into new images; one seed gives one set."""
@@ -581,38 +680,13 @@ class VAE(keras.Model):
             noise = ops.convert_to_numpy(self.prior_means)[drawn] + spread[drawn] * noise
         return self.decode(noise.astype(np.float32))
 
-    def export(self, filepath, format=None, **settings):
-        """Export what needs no noise: images to a dictionary of their codes and what these draw.
-
-        It holds ``z_mean``, ``z_log_var`` and ``decoded``, which is drawn from ``z_mean``; so the
-        same images give the same answer every time. `format` is Keras' own; None takes TensorFlow's
-        ``"tf_saved_model"``, or ``"torch"`` on PyTorch, which then takes one image at a time.
-        """
-        if format is None:
-            format = "torch" if keras.backend.backend() == "torch" else "tf_saved_model"
-        images = keras.Input(self.encoder.input_shape[1:], name="images")
-        z_mean, z_log_var = self.encoder(images)
-        drawn = {"z_mean": z_mean, "z_log_var": z_log_var, "decoded": self.decoder(z_mean)}
-        keras.Model(images, drawn).export(filepath, format=format, **settings)
-
     def get_config(self):
         return {
             **super().get_config(),
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "decoder": keras.saving.serialize_keras_object(self.decoder),
-            "beta": self.beta,
             "likelihood": self.likelihood,
             "components": self.components,
             "denoising": self.denoising,
         }
-
-    @classmethod
-    def from_config(cls, config):
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in ("encoder", "decoder")
-        }
-        return cls(**{**config, **parts})
 
 
 def build_dense_vae(
@@ -650,7 +724,7 @@ def build_dense_vae(
     """
     images = keras.Input(input_shape, name="images")
     hidden = layers.Dense(hidden_units, activation="relu")(layers.Flatten()(images))
-    encoder = _encoder(images, hidden, latent_dim)
+    encoder = build_encoder(images, hidden, latent_dim)
 
     z = keras.Input((latent_dim,), name="z")
     hidden = layers.Dense(hidden_units, activation="relu")(z)
@@ -706,7 +780,7 @@ def build_conv_vae(
     maps = layers.Reshape((rows, columns, 1))(images)
     maps = layers.Conv2D(filters, **step)(maps)
     maps = layers.Conv2D(2 * filters, **step)(maps)
-    encoder = _encoder(images, layers.Flatten()(maps), latent_dim)
+    encoder = build_encoder(images, layers.Flatten()(maps), latent_dim)
 
     z = keras.Input((latent_dim,), name="z")
     small = (rows // 4, columns // 4, 2 * filters)
@@ -717,6 +791,33 @@ def build_conv_vae(
     pixels = layers.Activation(_last_activation(likelihood), dtype="float32")(pixels)
     decoder = keras.Model(z, pixels, name="decoder")
     return VAE(encoder, decoder, beta=beta, likelihood=likelihood, components=components)
+
+
+def build_encoder(images, features, latent_dim: int) -> keras.Model:
+    """Build an encoder of what was made of its images: two dense layers, in float32 in any case.
+
+    Parameters
+    ----------
+    images, features : keras.KerasTensor
+        What the encoder takes, and what the layers before the codes make of it, (batch, n).
+    latent_dim : int
+        Number of latent axes.
+
+    Returns
+    -------
+    keras.Model
+        Images to ``[z_mean, z_log_var]``.
+
+    Examples
+    --------
+    >>> images = keras.Input((8,))
+    >>> build_encoder(images, images, latent_dim=3).output_shape
+    [(None, 3), (None, 3)]
+    """
+    precise = {"dtype": "float32"}  # whatever the layers before run in
+    z_mean = layers.Dense(latent_dim, name="z_mean", **precise)(features)
+    z_log_var = layers.Dense(latent_dim, name="z_log_var", **precise)(features)
+    return keras.Model(images, [z_mean, z_log_var], name="encoder")
 
 
 def fit_vae(
@@ -768,9 +869,7 @@ def fit_vae(
     >>> len(fit_vae(vae, np.zeros((50, 8), "float32"), epochs=3)["loss"])
     3
     """
-    for name, number in {"epochs": epochs, "batch_size": batch_size}.items():
-        if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < 1:
-            raise ValueError(f"{name} must be a whole number from 1, found {number!r}")
+    epochs, batch_size = whole(epochs=epochs, batch_size=batch_size)
     if not 0 < learning_rate < math.inf:
         raise ValueError(f"learning_rate must be above 0 and finite, found {learning_rate!r}")
     x = _to_learn_from(vae, "x", x)
@@ -807,6 +906,24 @@ def fit_vae(
         vae.initialise_prior(x)
     later = vae.fit(x, initial_epoch=warm_up, epochs=epochs, **settings).history
     return {name: history.get(name, []) + values for name, values in later.items()}
+
+
+def whole(**given) -> list[int]:
+    """Take whole numbers from 1, of whatever type, and refuse what is none by its name.
+
+    Examples
+    --------
+    >>> whole(epochs=np.int32(3), batch_size=200)
+    [3, 200]
+    >>> whole(epochs=2.5)
+    Traceback (most recent call last):
+    ...
+    ValueError: epochs must be a whole number from 1, found 2.5
+    """
+    for name, number in given.items():
+        if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < 1:
+            raise ValueError(f"{name} must be a whole number from 1, found {number!r}")
+    return [int(number) for number in given.values()]  # PyTorch takes no other type
 
 
 def fit_dense_vae(
@@ -892,18 +1009,6 @@ def _to_learn_from(vae, name, x) -> np.ndarray | keras.utils.PyDataset:
     return x
 
 
-def _batches(model, inputs, batch_size=1024):
-    """Yield the model's outputs as a tuple of arrays, a batch at a time.
-
-    Keras' own ``predict`` compiles a graph for every new model, and says so at length when a
-    chapter has many of them.
-    """
-    for start in range(0, max(len(inputs), 1), batch_size):
-        outputs = model(ops.convert_to_tensor(inputs[start : start + batch_size]), training=False)
-        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        yield tuple(ops.convert_to_numpy(ops.cast(output, "float32")) for output in outputs)
-
-
 def _array(x) -> np.ndarray:
     return ops.convert_to_numpy(x) if ops.is_tensor(x) else _native(np.asarray(x))
 
@@ -928,13 +1033,6 @@ def _check_shape(name, x, expected) -> None:
 
 def _words(shape) -> str:
     return f"(n{''.join(f', {length}' for length in shape[1:]) or ','})"
-
-
-def _encoder(images, features, latent_dim) -> keras.Model:
-    precise = {"dtype": "float32"}  # whatever the layers before run in
-    z_mean = layers.Dense(latent_dim, name="z_mean", **precise)(features)
-    z_log_var = layers.Dense(latent_dim, name="z_log_var", **precise)(features)
-    return keras.Model(images, [z_mean, z_log_var], name="encoder")
 
 
 def _last_activation(likelihood) -> str:

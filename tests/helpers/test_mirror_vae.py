@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 
 from helpers.hemispheres import Midline
 from helpers.mirror_vae import (
@@ -311,3 +311,520 @@ def test_a_network_takes_the_windows_it_is_trained_on():
     assert vae.expect(windows[..., 2:])[0].shape == (len(windows), 14, 14)
     with pytest.raises(ValueError, match="fine windows of 20 pixels, found one of 14"):
         surprise_map(vae, slices(2), even=False, midline=MIDDLE)
+
+
+# -- what a user of Keras relies on ----------------------------------------------------------------
+
+array = ops.convert_to_numpy
+N = 120
+WEIGHTS = np.tile(np.float32([0, 0.5, 1, 3]), N // 4)
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Windows of 4 × 4 pixels, their brain's edge within."""
+    rng = np.random.default_rng(4)
+    windows = rng.normal(size=(N, 4, 4, len(CHANNELS))).astype("float32")
+    windows[..., 1] = windows[..., 3] = 1
+    windows[::3, :, 0, 1] = 0
+    windows[::5, 0, :, 3] = 0
+    return windows
+
+
+@pytest.fixture
+def half():
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)
+
+
+def small(*, optimizer="adam", seed=0, compiled=None, beta=1.0):
+    """A small network, compiled; without noise, so that each window has one loss."""
+    keras.utils.set_random_seed(seed)
+    vae = build_mirror_vae(2, hidden_units=8, window=4, beta=beta)
+    # To compile takes longer than these few steps, but on JAX.
+    eager = {"run_eagerly": keras.backend.backend() != "jax"}
+    vae.compile(optimizer=optimizer, **(eager if compiled is None else compiled))
+    vae.sampling.call = lambda inputs: inputs[0]
+    return vae
+
+
+def drawn_from(vae, z, x):
+    return map(array, vae.decoder([ops.convert_to_tensor(z), ops.convert_to_tensor(x[..., 2:])]))
+
+
+def losses_of(vae, x, y=None):
+    """The loss of each window, from the density of each of its pixels."""
+    z_mean, z_log_var = vae.encode(x)
+    mean, log_var = drawn_from(vae, z_mean, x)
+    own, brain = np.moveaxis((x if y is None else y)[..., :2], -1, 0)
+    spent = -norm.logpdf(own, mean, np.exp(log_var / 2)) * brain
+    kl = 0.5 * (np.exp(z_log_var) + z_mean**2 - 1 - z_log_var).sum(axis=1)
+    return spent.sum(axis=(1, 2)) + vae.beta * kl
+
+
+def evaluated(vae, *data, **settings):
+    return vae.evaluate(*data, verbose=0, return_dict=True, **settings)
+
+
+class Batches(keras.utils.PyDataset):
+    """Tuples of arrays, in batches of 40, as Keras wants them."""
+
+    def __init__(self, *arrays):
+        super().__init__()
+        self.arrays = arrays
+
+    def __len__(self):
+        return len(self.arrays[0]) // 40
+
+    def __getitem__(self, i):
+        return tuple(part[40 * i : 40 * i + 40] for part in self.arrays)
+
+
+def as_tf_data(*arrays):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(40)
+
+
+SOURCES = [Batches, as_tf_data]
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
+def test_the_loss_is_the_density_of_the_brain_and_beta_kl(seen, beta):
+    vae = small(beta=beta)
+    assert evaluated(vae, seen)["loss"] == pytest.approx(losses_of(vae, seen).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "shape_of",
+    [lambda w: w, lambda w: w[:, None], lambda w: w.astype(float), lambda w: w.tolist()],
+    ids=["row", "column", "float64", "list"],
+)
+def test_a_weight_multiplies_the_loss_of_its_window(seen, shape_of):
+    vae = small()
+    logs = evaluated(vae, seen, sample_weight=shape_of(WEIGHTS))
+    assert logs["loss"] == pytest.approx((WEIGHTS * losses_of(vae, seen)).mean(), rel=1e-4)
+    assert logs["loss"] == pytest.approx(logs["reconstruction_loss"] + logs["kl_loss"], rel=1e-5)
+    history = vae.fit(seen, sample_weight=shape_of(WEIGHTS), verbose=0).history
+    assert history["loss"] != small().fit(seen, verbose=0).history["loss"]
+
+
+@pytest.mark.parametrize("dtype", [bool, int, np.uint8])
+def test_windows_of_no_weight_teach_nothing(seen, dtype):
+    kept = np.arange(N) < N // 4
+    vae, other = (small(optimizer="sgd") for _ in range(2))
+    vae.fit(seen, sample_weight=kept.astype(dtype), batch_size=N, verbose=0)
+    quarter = np.full(N // 4, 0.25)
+    other.fit(seen[kept], sample_weight=quarter, batch_size=N, verbose=0)
+    for one, same in zip(vae.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(one, same, atol=1e-5)
+    untaught = small(optimizer="sgd")
+    untaught.fit(seen, sample_weight=0 * kept, batch_size=N, verbose=0)
+    for one, same in zip(untaught.get_weights(), small().get_weights(), strict=True):
+        np.testing.assert_array_equal(one, same)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_batches_may_bring_targets_and_weights(seen, source):
+    others = np.ascontiguousarray(seen[:, ::-1])
+    for data, expected in (
+        ((seen,), losses_of(small(), seen)),
+        ((seen, others, WEIGHTS), WEIGHTS * losses_of(small(), seen, others)),
+    ):
+        vae = small()
+        assert evaluated(vae, source(*data))["loss"] == pytest.approx(expected.mean(), rel=1e-4)
+        x, y, weights = *data, *[None] * (3 - len(data))
+        history = small().fit(x, y, 40, 1, 0, shuffle=False, sample_weight=weights).history
+        again = vae.fit(source(*data), verbose=0, shuffle=False).history
+        assert again == {name: pytest.approx(value, rel=1e-4) for name, value in history.items()}
+
+
+def test_held_out_windows_have_targets_and_weights_too(seen):
+    train, x, y, weights = seen[:60], seen[60:], seen[60:, ::-1].copy(), WEIGHTS[60:]
+    for held_out in (x, (x, y), [x, y, weights], (x, None, weights)):
+        vae = small()
+        history = vae.fit(train, validation_data=held_out, verbose=0).history
+        parts = held_out if isinstance(held_out, (tuple, list)) else (held_out,)
+        expected = losses_of(vae, *parts[:2]) * (parts[2] if len(parts) > 2 else 1)
+        assert history["val_loss"] == [pytest.approx(expected.mean(), rel=1e-4)]
+
+
+def test_windows_drawn_from_themselves_need_no_target(seen):
+    alone, itself, copied = (
+        small().fit(*data, epochs=2, verbose=0).history
+        for data in ((seen,), (seen, seen), (seen, seen.copy()))
+    )
+    assert alone == itself == copied
+
+
+def test_targets_are_what_is_drawn(seen):
+    """The other side says nothing of the own one; told to draw something else, it does."""
+    vae = small(optimizer=keras.optimizers.Adam(1e-2), compiled={})
+    targets = seen.copy()
+    targets[..., 0] = 2 + 0.1 * targets[..., 0]
+    vae.fit(seen, targets, epochs=60, verbose=0)
+    mean, _ = vae.expect(seen[..., 2:])
+    assert np.abs(mean[:, :, 1:] - 2).mean() < 0.4
+    vae.fit(seen, epochs=60, verbose=0)
+    assert np.abs(vae.expect(seen[..., 2:])[0][:, :, 1:]).mean() < 0.8
+
+
+def hidden_layer(where, penalty):
+    """A pair of networks of one layer with a penalty in one of them."""
+    keras.utils.set_random_seed(0)
+    windows, z, other = (keras.Input(shape) for shape in ((4, 4, 5), (2,), (4, 4, 3)))
+    features = layers.Flatten()(windows)
+    features = penalty(features) if where == "encoder" else features
+    encoder = keras.Model(windows, [layers.Dense(2)(features) for _ in range(2)])
+    features = layers.Concatenate()([z, layers.Flatten()(other)])
+    features = penalty(features) if where == "decoder" else features
+    parts = [layers.Reshape((4, 4))(layers.Dense(16)(features)) for _ in range(2)]
+    return MirrorVAE(encoder, keras.Model([z, other], parts))
+
+
+PENALTIES = {
+    "kernel": lambda x: layers.Dense(4, kernel_regularizer=keras.regularizers.L2(1000))(x),
+    "bias": lambda x: layers.Dense(
+        4, bias_initializer="ones", bias_regularizer=keras.regularizers.L1(1000)
+    )(x),
+    "activity": lambda x: layers.Dense(4, activity_regularizer="l2")(x),
+    "layer": layers.ActivityRegularization(l1=3.0),
+}
+
+
+@pytest.mark.parametrize("where", ["encoder", "decoder"])
+@pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
+def test_losses_of_layers_enter_the_loss(seen, penalty, where):
+    vae = hidden_layer(where, penalty)
+    vae.compile(optimizer="adam")
+    logs = evaluated(vae, seen, batch_size=N)
+    fitted = vae.fit(seen, batch_size=N, verbose=0).history
+    for told in (logs, {name: values[0] for name, values in fitted.items()}):
+        assert told["loss"] - told["reconstruction_loss"] - told["kl_loss"] > 0.01
+    if where == "encoder":
+        vae = hidden_layer(where, penalty)
+        vae.compile(optimizer="adam")
+        vae.encoder(seen)  # its losses are now those of these windows
+        expected = sum(float(array(loss)) for loss in vae.encoder.losses)
+        own = logs["reconstruction_loss"] + logs["kl_loss"]
+        assert logs["loss"] - own == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_regulariser_holds_the_weights_down(seen):
+    def trained(strength):
+        hold = keras.regularizers.L2(strength)
+        vae = hidden_layer("encoder", lambda x: layers.Dense(4, kernel_regularizer=hold)(x))
+        vae.compile(optimizer=keras.optimizers.Adam(1e-2))
+        vae.fit(seen, epochs=20, verbose=0)
+        return np.abs(vae.encoder.get_weights()[0]).mean()
+
+    assert trained(1000) < 0.2 * trained(0)
+
+
+def test_metrics_compare_the_means_with_the_windows_own_side(seen, tmp_path):
+    settings = {"metrics": ["mae", keras.metrics.MeanSquaredError()], "weighted_metrics": ["mse"]}
+    vae = small(compiled=settings)
+    z_mean, _ = vae.encode(seen)
+    mean, _ = drawn_from(vae, z_mean, seen)
+    off = seen[..., 1] * (mean - seen[..., 0])  # in the air nothing is off
+    logs = evaluated(vae, seen, sample_weight=WEIGHTS)
+    assert logs["mae"] == pytest.approx(np.abs(off).mean(), rel=1e-4)
+    assert logs["mean_squared_error"] == pytest.approx(np.square(off).mean(), rel=1e-4)
+    weighted = (np.square(off).mean(axis=(1, 2)) * WEIGHTS).sum() / WEIGHTS.sum()
+    assert logs["mse"] == pytest.approx(weighted, rel=1e-3)
+    history = vae.fit(seen, validation_data=(seen,), verbose=0).history
+    assert {"mae", "val_mae", "mse", "val_mse", "val_mean_squared_error"} <= set(history)
+    vae.save(tmp_path / "vae.keras")
+    loaded = keras.saving.load_model(tmp_path / "vae.keras")
+    loaded.sampling.call = lambda inputs: inputs[0]
+    assert evaluated(loaded, seen) == pytest.approx(evaluated(vae, seen), rel=1e-5)
+    assert int(loaded.optimizer.iterations) == int(vae.optimizer.iterations) > 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"loss": "mse"},
+        {"loss": keras.losses.MeanAbsoluteError()},
+        {"loss": lambda x, drawn: 0 * x},
+        {"loss": {"mean": "mse"}},
+        {"loss_weights": [1.0]},
+    ],
+)
+def test_another_loss_than_its_own_is_refused(given):
+    for call in (lambda vae: vae.compile(**given), lambda vae: vae.compile("adam", **given)):
+        with pytest.raises(ValueError, match=r"a VAE brings its own loss, .*: choose `beta`; fou"):
+            call(small())
+
+
+@pytest.mark.parametrize("weights", [{0: 1.0, 1: 5.0}, {0: 1.0}, {}])
+def test_weights_of_classes_are_refused(seen, weights):
+    for call in (
+        lambda vae: vae.fit(seen, class_weight=weights),
+        lambda vae: vae.fit(seen, np.zeros(N), class_weight=weights),
+        lambda vae: vae.train_on_batch(seen, class_weight=weights),
+    ):
+        with pytest.raises(ValueError, match=r"class_weight must be None, .* by sample_weight"):
+            call(small())
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_half_a_precision_is_enough_for_the_network_but_not_for_the_loss(
+    seen, tmp_path, half, policy
+):
+    def built(policy):
+        half(policy)
+        vae = build_mirror_vae(2, hidden_units=8, window=4)
+        vae.compile(optimizer=keras.optimizers.Adam(1e-3, epsilon=1e-4))
+        vae.sampling.call = lambda inputs: inputs[0]
+        return vae
+
+    full, vae = built("float32"), built(policy)
+    vae.set_weights(full.get_weights())
+    expected = evaluated(full, seen)
+    assert evaluated(vae, seen) == pytest.approx(expected, rel=0.02, abs=0.02)
+    assert vae.fit(seen, epochs=3, verbose=0).history["loss"][-1] < expected["loss"] + 0.5
+    codes = vae.encode(seen)
+    drawn = vae.expect(seen[..., 2:])
+    assert [part.dtype for part in (*codes, *drawn)] == [np.float32] * 4
+    vae.save(tmp_path / "vae.keras")
+    loaded = keras.saving.load_model(tmp_path / "vae.keras")
+    for before, after in zip(codes, loaded.encode(seen), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_network_of_ones_own_may_run_in_half_precision(seen, half):
+    half("mixed_float16")
+    vae = hidden_layer("encoder", layers.Dense(4))
+    vae.compile(optimizer="adam", metrics=["mae"])
+    assert np.isfinite(vae.fit(seen, epochs=2, verbose=0).history["loss"]).all()
+    assert vae.encode(seen)[0].dtype == np.float32
+
+
+@pytest.mark.filterwarnings("default")  # what the exporters of JAX and PyTorch warn of
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("learned", [True, False])
+def test_an_exported_model_gives_the_same_codes_and_expects_the_same(
+    seen, tmp_path, half, policy, learned
+):
+    half(policy)
+    vae = build_mirror_vae(2, hidden_units=8, window=4)
+    vae.compile(optimizer="adam")
+    if learned:
+        vae.fit(seen, epochs=1, verbose=0)
+    z_mean, z_log_var = vae.encode(seen)
+    mean, log_var = drawn_from(vae, z_mean, seen)
+    expected = {"z_mean": z_mean, "z_log_var": z_log_var, "mean": mean, "log_var": log_var}
+    given = exported(vae, str(tmp_path / "exported"), seen)
+    assert set(given) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(given[name], values, atol=2e-3, err_msg=name)
+
+
+def exported(vae, path, windows):
+    """What the exported model says, without Keras."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        vae.export(path + ".pt2", verbose=False)
+        model = torch.export.load(path + ".pt2").module()
+        told = [model(torch.from_numpy(windows[i : i + 1])) for i in range(len(windows))]
+        return {k: np.concatenate([one[k].detach().numpy() for one in told]) for k in told[0]}
+    import tensorflow as tf
+
+    vae.export(path, verbose=False)
+    loaded = tf.saved_model.load(path)
+    return {name: np.asarray(value) for name, value in loaded.serve(windows).items()}
+
+
+def test_callbacks_are_called(seen, tmp_path):
+    kept = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_loss")
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=0, min_delta=1e6)
+    for callbacks in ([kept, stop], (kept, stop), stop):
+        settings = {"validation_data": (seen,), "epochs": 9, "verbose": 0}
+        assert small().fit(seen, callbacks=callbacks, **settings).epoch == [0, 1]
+    assert keras.saving.load_model(tmp_path / "best.keras").encode(seen)[0].shape == (N, 2)
+
+
+def test_one_batch_is_learned_from_and_judged_as_the_others_are(seen):
+    others = seen[:, ::-1].copy()
+    vae = small()
+    expected = (WEIGHTS * losses_of(vae, seen, others)).mean()
+    judged = vae.test_on_batch(seen, others, WEIGHTS, return_dict=True)
+    assert judged["loss"] == pytest.approx(expected, rel=1e-4)
+    vae.reset_metrics()
+    learned = vae.train_on_batch(seen, others, sample_weight=WEIGHTS, return_dict=True)
+    assert learned["loss"] == pytest.approx(expected, rel=1e-4)
+    assert (WEIGHTS * losses_of(vae, seen, others)).mean() < expected
+
+
+def test_predicting_is_encoding_and_expecting(seen):
+    vae = small()
+    told = vae.predict(seen, verbose=0, batch_size=32)
+    np.testing.assert_allclose(told["z_mean"], vae.encode(seen)[0], atol=1e-5)
+    mean, _ = drawn_from(vae, told["z_mean"], seen)
+    np.testing.assert_allclose(told["mean"], mean, atol=1e-5)
+
+
+# -- what a window can be --------------------------------------------------------------------------
+
+ENTRANCES = {
+    "train_mirror_vae": lambda vae, x: train_mirror_vae(x, epochs=1),
+    "fit": lambda vae, x: vae.fit(x, verbose=0),
+    "validation_data": lambda vae, x: vae.fit(np.ones((9, 4, 4, 5)), validation_data=(x,)),
+    "targets": lambda vae, x: vae.fit(np.ones((N, 4, 4, 5)), x, verbose=0),
+    "evaluate": lambda vae, x: vae.evaluate(x, verbose=0),
+    "predict": lambda vae, x: vae.predict(x, verbose=0),
+    "encode": lambda vae, x: vae.encode(x),
+    "nats": lambda vae, x: vae.nats(x),
+    "train_on_batch": lambda vae, x: vae.train_on_batch(x),
+    "test_on_batch": lambda vae, x: vae.test_on_batch(x),
+}
+
+
+def with_value(value, channel):
+    def put(x):
+        x = x.copy()
+        x[3, 2, 1, channel] = value
+        return x
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (with_value(np.nan, 0), "must be finite, found 1 of 9600 values NaN or infinite"),
+        (with_value(np.inf, 2), "must be finite, found 1 of 9600 values NaN or infinite"),
+        (with_value(-np.inf, 4), "must be finite, found 1 of 9600 values NaN or infinite"),
+        (with_value(255, 1), r"must hold 'own brain' as a share in \[0, 1\], .* found 0\.0 to 255"),
+        (with_value(-1, 1), r"must hold 'own brain' as a share in .* found -1\.0 to 1\.0"),
+        (lambda x: x.astype(object), "must hold real numbers, found dtype object"),
+        (lambda x: x.astype(str), "must hold real numbers, found dtype"),
+        (lambda x: x.astype(complex), "must hold real numbers, found dtype complex128"),
+    ],
+)
+@pytest.mark.parametrize("enter", ENTRANCES.values(), ids=ENTRANCES)
+def test_what_no_window_can_hold_is_refused(seen, enter, spoil, message):
+    with pytest.raises(ValueError, match=message):
+        enter(small(), spoil(seen))
+
+
+@pytest.mark.parametrize(
+    "dress",
+    [
+        lambda x: x.astype(float),
+        lambda x: x.astype(np.float16),
+        lambda x: x.astype(">f4"),
+        lambda x: np.rint(x).astype(int),
+        lambda x: np.repeat(x, 2, axis=0)[::2],
+        lambda x: x * np.float32(1 + 1e-6),
+    ],
+)
+def test_windows_may_come_in_any_type_of_number(seen, dress):
+    x = dress(seen)
+    expected = evaluated(small(), x.astype("float32"))
+    assert evaluated(small(), x) == pytest.approx(expected, rel=1e-3)
+    assert np.isfinite(small().fit(x, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    "spoil", [with_value(np.nan, 0), with_value(np.inf, 2), with_value(255, 1), with_value(-1, 1)]
+)
+def test_bad_windows_in_batches_stop_the_training_and_are_named(seen, source, spoil):
+    data = source(spoil(seen))
+    for call in (
+        lambda vae: vae.fit(data, epochs=5, verbose=0, shuffle=False),
+        lambda vae: vae.fit(seen, validation_data=data, epochs=5, verbose=0),
+        lambda vae: vae.evaluate(data, verbose=0),
+    ):
+        with pytest.raises(ValueError, match=r"must be finite, found (nan|inf): the data set hold"):
+            call(small())
+
+
+def test_a_loss_that_grows_beyond_all_bounds_stops_the_training(seen):
+    vae = small(optimizer=keras.optimizers.Adam(1e30))
+    with pytest.raises(ValueError, match=r"loss in epoch [12] must be finite, .* learning_rate"):
+        vae.fit(seen, epochs=9, verbose=0)
+    with pytest.raises(ValueError, match=r"codes must be finite, found"):
+        vae.encode(seen)
+
+
+@pytest.mark.parametrize("enter", ENTRANCES.values(), ids=ENTRANCES)
+def test_of_no_window_nothing_is_learned(seen, enter):
+    if enter in [ENTRANCES[name] for name in ("encode", "nats")]:
+        assert len(enter(small(), seen[:0])) in (0, 2)  # no code of no window
+        return
+    with pytest.raises(ValueError, match=r"found none|found shape \(0, |one for each of 120 .* 0"):
+        enter(small(), seen[:0])
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 4, 4), (9, 4, 4, 3), (9, 4, 5, 5), (4, 4, 5), ()])
+@pytest.mark.parametrize("enter", ENTRANCES.values(), ids=ENTRANCES)
+def test_windows_of_another_shape_are_refused(enter, shape):
+    if enter is ENTRANCES["train_mirror_vae"] and len(shape) == 4:
+        return  # which builds its network for them
+    with pytest.raises(ValueError, match=r"must have shape \(n, 4, 4, 5\), found|found shape \("):
+        enter(small(), np.zeros(shape, "float32"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"y": np.zeros(N)}, r"^y must have shape \(n, 4, 4, 5\), found \(120,\)"),
+        ({"y": np.zeros((N, 4, 4))}, r"^y must have shape \(n, 4, 4, 5\), found \(120, 4, 4\)"),
+        ({"y": np.zeros((N - 1, 4, 4, 5))}, "^y must be one for each of 120 images, found 119"),
+        ({"sample_weight": np.ones(N - 1)}, "^sample_weight must be one .* 120 images, found 119"),
+        ({"sample_weight": np.ones((N, 4, 4))}, r"must have shape \(n,\), found \(120, 4, 4\)"),
+        ({"sample_weight": 2.0}, r"sample_weight must have shape \(n,\), found \(\)"),
+        ({"sample_weight": -WEIGHTS}, "^sample_weight must not be negative, found -3"),
+        ({"sample_weight": np.full(N, np.nan)}, "must be finite, found 120 of 120 values"),
+    ],
+)
+def test_targets_and_weights_that_do_not_fit_are_refused(seen, given, message):
+    for call in (
+        lambda vae: vae.fit(seen, **given),
+        lambda vae: vae.evaluate(seen, **given),
+        lambda vae: vae.train_on_batch(seen, **given),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call(small())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"epochs": 0}, "epochs must be a whole number from 1, found 0"),
+        ({"epochs": 2.5}, r"epochs must be a whole number from 1, found 2\.5"),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1, found 0"),
+        ({"batch_size": None}, "batch_size must be a whole number from 1, found None"),
+        ({"beta": -1.0}, r"beta must be zero or more, found -1\.0"),
+        ({"beta": np.nan}, "beta must be zero or more, found nan"),
+    ],
+)
+def test_training_wants_epochs_batches_and_a_weight(seen, given, message):
+    with pytest.raises(ValueError, match=message):
+        train_mirror_vae(seen, **given)
+
+
+def test_numbers_of_epochs_and_batches_may_be_of_any_type(seen):
+    one = train_mirror_vae(seen, epochs=np.int64(2), batch_size=np.int32(50))
+    np.testing.assert_array_equal(
+        one.nats(seen), train_mirror_vae(seen, epochs=2, batch_size=50).nats(seen)
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (np.zeros((3, 4, 4, 5)), r"other must have shape \(n, 4, 4, 3\), found \(3, 4, 4, 5\)"),
+        (np.zeros((4, 4, 3)), r"other must have shape \(n, 4, 4, 3\), found \(4, 4, 3\)"),
+        (np.full((3, 4, 4, 3), np.nan), "other must be finite, found 144 of 144"),
+        (np.full((3, 4, 4, 3), "1"), "other must hold real numbers"),
+    ],
+)
+def test_another_side_that_is_none_is_refused(other, message):
+    with pytest.raises(ValueError, match=message):
+        small().expect(other)

@@ -1150,6 +1150,10 @@ def test_however_it_is_compiled_it_is_the_same_training(stripes, compiled):
     if keras.backend.backend() == "torch" and compiled.get("jit_compile"):
         pytest.skip("PyTorch compiles with a C++ compiler of its own")
     data = {"y": stripes[:, ::-1].copy(), "sample_weight": WEIGHTS, "epochs": 2, "verbose": 0}
+    if keras.backend.backend() == "torch" and "steps_per_execution" in compiled:
+        with pytest.raises(ValueError, match="`steps_per_execution` must be 1 with the PyTorch"):
+            small(stripes, compiled=compiled).fit(stripes, **data)
+        return
     plain = small(stripes).fit(stripes, **data).history
     history = small(stripes, compiled=compiled).fit(stripes, **data).history
     assert {name: history[name] for name in plain} == {
