@@ -39,6 +39,12 @@ def test_the_known_map():
     assert scaled[10] == 0 and scaled[90] == 1
 
 
+def test_where_nothing_is_said_half_a_percent_at_either_end_is_cut_off():
+    values = np.arange(1001.0)
+    expected = np.clip((values - 5) / 990, 0, 1)
+    np.testing.assert_allclose(normalize_intensity(values), expected, atol=1e-6)
+
+
 def test_all_voxels_are_mapped_but_only_the_brain_is_measured(head):
     volume, brain = head
     scaled = normalize_intensity(volume, mask=brain)
