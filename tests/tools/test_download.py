@@ -107,7 +107,8 @@ def server():
 def folder(tmp_path, monkeypatch):
     """A data folder of the book's own that is not the real one."""
     monkeypatch.setattr(data, "_BOOK_DATA", tmp_path / "data")
-    monkeypatch.delenv("VAE_BOOK_DATA", raising=False)
+    for variable in ("VAE_BOOK_DATA", "VAE_BOOK_OUTPUT"):
+        monkeypatch.delenv(variable, raising=False)
     return tmp_path / "data"
 
 
