@@ -1,7 +1,9 @@
 """The PDF holds the whole book, and its links lead within it."""
 
+import importlib
 import io
 import os
+import re
 import shutil
 import socket
 import sys
@@ -39,13 +41,13 @@ def whole(built):
 
 
 def test_pages_come_one_after_the_other_and_nothing_around_them(whole):
-    assert [h1.get_text() for h1 in whole.find_all("h1")] == ["Why count", "How"]
+    assert [h1.get_text() for h1 in whole.find_all("h1")] == ["Contents", "Why count", "How"]
     assert whole.title.get_text() == "A book"
     assert "menu" not in whole.get_text() and not whole.find_all("script")
 
 
 def test_links_lead_within_the_book_or_out_of_it_or_nowhere(whole):
-    links = {a.get_text(" ").replace("\n", " "): a.get("href") for a in whole.find_all("a")}
+    links = {a.get_text(" ").replace("\n", " "): a.get("href") for a in whole.select("article a")}
     assert links == {
         "above": "#one--why",
         "the next page": "#two--how",
@@ -118,7 +120,7 @@ def test_a_teacher_s_pictures_are_found_linked_or_told_of(built, capsys):
         (html / "_images/d.svg").as_uri(),
         (html / "chapters/lost.png").as_uri(),
     ]
-    assert [a["href"] for a in page.select("a")] == [
+    assert [a["href"] for a in page.select("article a")] == [
         "https://example.org/e.png",
         "https://example.org/film",
     ]
@@ -139,9 +141,9 @@ def test_a_damaged_page_costs_that_page_alone(built, content, which):
     pages = ["chapters/one", "chapters/two"]
     with pytest.warns(UserWarning, match=f"^{page}: this page is left out: "):
         whole = BeautifulSoup(pdf.one_page(built, pages), "html.parser")
-    assert [h1.get_text() for h1 in whole.find_all("h1")] == [
-        {"one": "How", "two": "Why count"}[which]
-    ]
+    left = {"one": "How", "two": "Why count"}[which]
+    assert [h1.get_text() for h1 in whole.find_all("h1")] == ["Contents", left]
+    assert whole.select_one("#contents li > a > span").get_text() == left
     assert whole.title.get_text() == {"one": "B", "two": "A book"}[which]
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="expected a page that can be"):
         pdf.one_page(built, [f"chapters/{which}"])
@@ -164,20 +166,179 @@ def test_no_network_is_waited_for_and_what_is_left_out_is_said(built, monkeypatc
     assert pdf.main() == 1
     told = capsys.readouterr().out
     assert "two.html: this page is left out" in told and "book.pdf: 0.0 MB" in told
-    assert "Why count" in PdfReader(target / "book.pdf").pages[0].extract_text()
+    assert "Why count" in PdfReader(target / "book.pdf").pages[2].extract_text()
     shutil.rmtree(target)
     silent.close()
 
 
-@pytest.mark.skipif(not os.environ.get("BOOK_BUILT"), reason="the book is not built")
-def test_the_printed_book_is_whole(tmp_path):
-    book = PdfReader(pdf.print_pdf(pdf.BUILT, tmp_path / "pdf" / "book.pdf"))
-    titles = []
+# --- sheets of paper ------------------------------------------------------------------------------
+
+MATHJAX = importlib.import_module("sphinx-mathjax-offline")
+#: As MyST writes formulas: in a text that MathJax is told to leave alone.
+THIRD = r"""<html><head><title>C</title></head><body><article class="bd-article">
+<section class="tex2jax_ignore mathjax_ignore" id="set"><h1>Sums "and" \ <em>more</em></h1>
+<p>In <span class="math notranslate nohighlight">\(\mathbb{E}[x] \mid z\)</span> it is.</p>
+<div class="math notranslate nohighlight">\[ -\log P(x) = \sum_{i=1}^{784} x_i \]</div>
+<section id="deep"><h2>Of <span class="math notranslate nohighlight">\(\sigma\)</span></h2>
+<table><tr>WIDE</tr></table><pre>LONG</pre><p>Below.</p>
+<p style="margin-top: 290mm">Far below.</p></section></section></article>
+<footer><p class="component-author">By somebody</p><div class="extra_footer">CC BY
+<p class="made-with">Version 9.8.7</p></div></footer></body></html>"""
+THIRD = THIRD.replace("WIDE", "".join(f"<td>column{n}</td>" for n in range(20)))
+THIRD = THIRD.replace("LONG", " ".join(f"word{n}" for n in range(15)) + "\n" + "=" * 300)
+WIDTH, MARGIN = 210 * 72 / 25.4, 18 * 72 / 25.4  # A4, in points
+needs_a_browser = pytest.mark.skipif(
+    not (shutil.which("chromium") or shutil.which("google-chrome")), reason="no browser found"
+)
+
+
+def spoken(book):
+    """What is said in the place of each picture, in the order of the book."""
+    found, waiting = [], [book.trailer["/Root"]["/StructTreeRoot"]]
+    while waiting:
+        part = waiting.pop().get_object()
+        if isinstance(part, list):
+            waiting += part[::-1]
+        elif isinstance(part, dict):
+            found += [part["/Alt"]] if "/Alt" in part else []
+            waiting += [part["/K"]] if "/K" in part else []
+    return found
+
+
+def chunks(sheet):
+    """Each piece of text of a sheet, how large it is, and where it begins; in points."""
+    found = []
+
+    def hear(text, outer, inner, font, size):
+        if text.strip():
+            x = inner[4] * outer[0] + outer[4]
+            found.append((text.strip(), round(abs(size * inner[3] * outer[3]), 1), x))
+
+    sheet.extract_text(visitor_text=hear)
+    return found
+
+
+#: Elements that reach over the edge of the sheet, or hide a part of themselves.
+TOO_WIDE = """() => {
+  const edge = document.body.getBoundingClientRect().right + 1;
+  const trouble = [];
+  for (const part of document.querySelectorAll("body *")) {
+    const style = getComputedStyle(part), box = part.getBoundingClientRect();
+    if (!box.width || style.visibility === "hidden" || part.closest(".visually-hidden")) continue;
+    const hides = style.overflowX !== "visible" && part.scrollWidth > part.clientWidth + 1;
+    if (box.right > edge || hides) trouble.push(part.outerHTML.slice(0, 120));
+  }
+  return trouble;
+}"""
+
+
+@pytest.fixture(scope="module")
+def sheets(tmp_path_factory):
+    """A little book, printed with the MathJax of the real one."""
+    built = tmp_path_factory.mktemp("html")
+    shutil.copytree(Path(MATHJAX.__file__).parent / "static/mathjax", built / "_static/mathjax")
+    (built / "chapters").mkdir()
+    for name, page in (("zero", THIRD), ("one", FIRST), ("two", SECOND)):
+        (built / "chapters" / f"{name}.html").write_text(page, encoding="utf-8")
+    target = built / "printed" / "book.pdf"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pdf, "contents", lambda: [f"chapters/{n}" for n in ("zero", "one", "two")])
+        book = PdfReader(pdf.print_pdf(built, target))
+    assert [path.name for path in target.parent.iterdir()] == ["book.pdf"]
+    return book
+
+
+@needs_a_browser
+def test_sheets_are_numbered_titled_and_listed_with_their_numbers(sheets):
+    text = [sheet.extract_text() for sheet in sheets.pages]
+    assert re.findall(r"\S.*", text[0]) == [
+        'Sums "and" \\ more',
+        "By somebody",
+        "CC BY",
+        "Version 9.8.7",
+    ]
+    assert re.findall(r"\w+ \d+$", text[1], re.MULTILINE) == [
+        "more 3",
+        "Of 3",
+        "count 5",
+        "How 6",
+        "so 6",
+    ]
+    assert "Far below." in text[3]
+    heads = ['Sums "and" \\ more'] * 2 + ["Why count", "How"]
+    assert [line.splitlines()[0] for line in text[2:]] == heads
+    assert [line.splitlines()[1] for line in text[2:]] == ["3", "4", "5", "6"]
+    assert [entry.title for entry in sheets.outline if not isinstance(entry, list)] == [
+        "Contents",
+        *('Sums "and" \\ more', "Why count", "How"),
+    ]
+
+
+@needs_a_browser
+def test_formulas_are_set_and_no_tex_is_left(sheets):
+    formulas = [said for said in spoken(sheets) if said.startswith("Formula: ")]
+    assert formulas == [
+        "Formula: σ",  # in the contents
+        "Formula: 𝔼[x]∣z".replace("𝔼", "E"),
+        "Formula: −logP(x)=∑i=1784xi",
+        "Formula: σ",
+    ]
+    text = "".join(sheet.extract_text() for sheet in sheets.pages)
+    assert "it is." in text and not re.search(r"\\[(\[a-z]", text)
+
+
+@needs_a_browser
+def test_what_is_too_wide_for_the_paper_is_made_to_fit_and_nothing_else(sheets):
+    found = chunks(sheets.pages[2])
+    (below,) = (size for text, size, _ in found if text == "Below.")
+    assert below == chunks(sheets.pages[3])[-1][1], "the whole sheet was made smaller"
+    columns = [(x, size) for text, size, x in found if text.startswith("column")]
+    assert len(columns) == 20 and MARGIN < min(columns)[0] < max(columns)[0] < WIDTH - MARGIN - 9
+    assert {size for _, size in columns} == {columns[0][1]} and columns[0][1] < below
+    assert "".join(text for text, *_ in found).count("=") == 300
+
+
+@needs_a_browser
+def test_a_search_for_what_is_too_wide_finds_it(built, monkeypatch):
+    (built / "_static" / "mathjax").mkdir(parents=True)
+    script = "window.MathJax = {startup: {promise: Promise.resolve()}};"
+    (built / "_static" / "mathjax" / "tex-svg.js").write_text(script)
+    page = FIRST.replace("<details>", '<div style="width: 175mm">W</div><details>')
+    page = page.replace(
+        "</details>",
+        '</details><p style="overflow: hidden; white-space: nowrap; width: 9px">hidden</p>',
+    )
+    (built / "chapters" / "one.html").write_text(page)
+    with pdf.set_page(built, ["chapters/one"], built / "scratch.html") as tab:
+        found = tab.evaluate(TOO_WIDE)
+    assert len(found) == 2 and "175mm" in found[0] and "hidden" in found[1]
+
+
+# --- the built book -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """The whole book, and what is too wide in it."""
+    if not os.environ.get("BOOK_BUILT"):
+        pytest.skip("the book is not built")
+    scratch = tmp_path_factory.mktemp("pdf") / "book.html"
+    with pdf.set_page(pdf.BUILT, pdf.contents(), scratch) as tab:
+        return PdfReader(io.BytesIO(pdf.print_sheets(tab))), tab.evaluate(TOO_WIDE)
+
+
+def articles():
     for page in pdf.contents():
         html = (pdf.BUILT / f"{page}.html").read_text(encoding="utf-8")
-        heading = BeautifulSoup(html, "html.parser").select_one("article h1")
-        heading.select_one(".headerlink").decompose()
-        titles.append("".join(heading.get_text().split()))
+        yield BeautifulSoup(html, "html.parser").select_one("article.bd-article")
+
+
+def test_the_printed_book_is_whole(printed):
+    book, _ = printed
+    titles = ["Contents"]
+    for article in articles():
+        article.h1.select_one(".headerlink").decompose()
+        titles.append("".join(article.h1.get_text().split()))
     outline = [
         "".join(entry.title.split()) for entry in book.outline if not isinstance(entry, list)
     ]
@@ -190,7 +351,56 @@ def test_the_printed_book_is_whole(tmp_path):
     ]
     outside = {link["/URI"] for link in links if "/URI" in link}
     assert outside and all(Path(url).parts[0] in ("http:", "https:", "mailto:") for url in outside)
-    assert [path.name for path in (tmp_path / "pdf").iterdir()] == ["book.pdf"]
+
+
+def test_every_formula_of_the_book_is_printed_and_none_as_tex(printed):
+    book, _ = printed
+    tex = re.compile(r"\\(?:[a-zA-Z]+|[\[\](){}])")
+    expected, commands, in_code = 0, set(), set()
+    for article in articles():
+        # Those of the headings stand in the contents, too.
+        expected += len(article.select(".math")) + len(article.select("h1 .math, h2 .math"))
+        for formula in article.select(".math"):
+            commands |= set(tex.findall(formula.get_text()))
+            formula.decompose()
+        in_code |= set(tex.findall(article.get_text()))
+    assert expected > 100 and "\\log" in commands
+    assert sum(said.startswith("Formula: ") for said in spoken(book)) == expected
+    text = "\n".join(page.extract_text() for page in book.pages)
+    assert not (commands & set(tex.findall(text))) - in_code
+
+
+def test_every_sheet_of_the_book_has_its_head_its_number_and_something_on_it(printed):
+    book, _ = printed
+    n_front = book.get_destination_page_number(book.outline[1])  # title and contents
+    for n, sheet in enumerate(book.pages, 1):
+        lines = sheet.extract_text().splitlines()
+        if n > n_front:
+            assert lines[1] == str(n)
+            head, lines = lines[0], lines[2:]
+            assert head
+        assert len("".join(lines).split()) > 2 or len(sheet.images), f"sheet {n} is blank"
+
+
+def test_the_contents_of_the_book_name_the_sheets(printed):
+    book, _ = printed
+    n_front = book.get_destination_page_number(book.outline[1])
+    text = "\n".join(sheet.extract_text() for sheet in book.pages[1:n_front])
+    named = [int(n) for n in re.findall(r" (\d+)$", text, re.MULTILINE)]
+    places = [
+        book.get_destination_page_number(entry) + 1
+        for entry in book.outline
+        if not isinstance(entry, list)
+    ]
+    assert len(named) > 50 and set(places[1:]) <= set(named) and named == sorted(named)
+
+
+def test_nothing_of_the_book_is_wider_than_the_paper(printed):
+    book, too_wide = printed
+    assert not too_wide, "\n".join(too_wide)
+    for n, sheet in enumerate(book.pages, 1):
+        for text, _, x in chunks(sheet):
+            assert MARGIN - 2 <= x <= WIDTH - MARGIN, f"sheet {n}: {text}"
 
 
 @pytest.mark.skipif(not os.environ.get("BOOK_BUILT"), reason="the book is not built")
