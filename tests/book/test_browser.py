@@ -50,10 +50,12 @@ def visit(tab, page):
     tab.wait_for_function("!document.querySelector('.live:not([data-drawn=yes], [data-drawn=no])')")
 
 
-def violations(tab, **options):
-    """What axe-core finds on the page, one line for each element."""
+def violations(tab, within=None, **options):
+    """What axe-core finds on the page, or in a part of it, one line for each element."""
     # Unasked it would read the style sheets once more, which a browser refuses to a file.
-    found = Axe().run(tab, options={"preload": False, **options}).response["violations"]
+    options = {"preload": False, **options}
+    context = {"include": [[within]]} if within else None
+    found = Axe().run(tab, context=context, options=options).response["violations"]
     return [
         f"{rule['id']} ({rule['impact']}): {node['html'][:160]} {node['failureSummary'][:300]}"
         for rule in found
@@ -82,6 +84,11 @@ def test_axe_finds_nothing_in_light_or_dark(tab, page, size):
     tab.set_viewport_size(size)
     visit(tab, page)
     found = violations(tab)
+    answers = tab.locator(".quiz-letter").all()
+    for answer in answers:
+        answer.click()
+    if answers:
+        found += violations(tab, ".quiz")
     tab.emulate_media(color_scheme="dark")
     tab.wait_for_selector("html[data-theme=dark]", state="attached")
     # What does not hang on colours is the same in both.
@@ -114,6 +121,31 @@ def test_the_mathematics_is_there_to_be_rendered(tab):
     visit(tab, "chapters/02_from_autoencoder_to_vae")
     tab.wait_for_selector("mjx-container")
     assert tab.locator(".math").count() > 20
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.split("/")[-1][:2].isdigit()])
+def test_questions_take_an_answer_by_keyboard_alone(tab, page):
+    visit(tab, page)
+    n = tab.locator(".quiz").count()
+    assert n > 1 and tab.locator("details:has-text('Right.')").count() == 0
+    tab.locator("#check-yourself .quiz-letter").first.evaluate(
+        "() => location.hash = 'check-yourself'"
+    )
+    pressed = 0
+    while pressed < n:
+        tab.keyboard.press("Tab")
+        now = tab.evaluate("[document.activeElement.className, document.activeElement.textContent]")
+        if now == ["quiz-letter", "A"]:
+            tab.keyboard.press("Enter")
+            pressed += 1
+            assert tab.locator(".quiz-verdict:not(:empty)").count() == pressed
+            assert tab.locator(".quiz-why:visible").count() == pressed
+    right = tab.locator(".quiz-right").count()
+    told = f"Answered: {n} of {n}. Right at the first try: {right}."
+    assert tab.locator(".quiz-tally [role=status]").inner_text() == told
+    tab.reload()
+    assert tab.locator(".quiz-tally [role=status]").inner_text() == told
+    assert tab.trouble == []
 
 
 def test_search_works_from_a_file(tab):
