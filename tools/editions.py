@@ -1,29 +1,43 @@
-"""Two more editions of the book: one to fill in, one to teach from.
+"""More editions of the book: to fill in, to teach from, to grade, and to learn by heart.
 
 Each exercise of a chapter has a code cell tagged ``solution`` and, after it, one tagged ``check``.
 The students' edition has an empty function in the place of each solution; the instructors' edition
-shows the solutions unfolded. ``python -m tools.editions student`` writes and builds the first in
-``_build/student``, ``instructor`` the second in ``_build/instructor``; with ``--no-build`` it only
-writes the notebooks, which takes a second.
+shows the solutions unfolded.
+``python -m tools.editions student`` writes and builds the first in ``_build/student``,
+``instructor`` the second in ``_build/instructor``; with ``--no-build`` it only writes the
+notebooks, which takes a second.
+
+``nbgrader`` writes the exercises as a course that nbgrader hands out and marks, into
+``_build/nbgrader``. ``cards`` writes the terms of the glossary as flash-cards that Anki reads,
+into ``_build/cards``.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import csv
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from copy import deepcopy
+from html import escape
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.myst_role import myst_role_plugin
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell, new_notebook
 
 from helpers import in_words
 from tools import speak_to_any_console
@@ -62,6 +76,11 @@ def stub(solution: str) -> str:
         "Twice x."
         ...
     """
+    return _in_place_of_bodies(solution, lambda body: ["    ..."])
+
+
+def _in_place_of_bodies(solution: str, change: Callable[[list[str]], list[str]]) -> str:
+    """Put other lines in the place of each function's body, below its docstring."""
     solution = solution.removeprefix("# Solution\n")
     lines = solution.splitlines()
     for node in reversed(ast.parse(solution).body):
@@ -73,7 +92,8 @@ def stub(solution: str) -> str:
             )
         if ast.get_docstring(node) is None:
             raise ValueError(f"the function {node.name} must have a docstring, found none")
-        lines[node.body[0].end_lineno : node.end_lineno] = ["    ..."]
+        body = slice(node.body[0].end_lineno, node.end_lineno)
+        lines[body] = change(lines[body])
     return "\n".join(lines)
 
 
@@ -209,10 +229,15 @@ def write(edition: str, folder: Path) -> Path:
             errors[BOOK / "chapters" / path.name] = error
             continue
         nbformat.write(chapter, path)
+    _tell(errors)
+    return folder
+
+
+def _tell(errors: dict[Path, Exception]) -> None:
+    """Raise what was caught, if anything was."""
     if errors:
         listed = "\n".join(f"{path}: {in_words(error)}" for path, error in errors.items())
         raise ExceptionGroup(f"chapters left out: {len(errors)}\n{listed}\n", [*errors.values()])
-    return folder
 
 
 def _without_outputs(notebook: NotebookNode) -> NotebookNode:
@@ -233,11 +258,16 @@ def _keep_work(folder: Path, change: Callable[[NotebookNode], NotebookNode]) -> 
             continue
         said = _something_else(path, BOOK / "chapters" / inside, change)
         if said:
-            numbered = (folder / f"kept-{n}" / inside for n in count(1))
-            kept = next(path for path in numbered if not os.path.lexists(path))
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(kept)
-            print(f"{path} {said}; it is kept as {kept}")
+            _keep(path, folder, inside, said)
+
+
+def _keep(path: Path, folder: Path, inside: Path, said: str) -> None:
+    """Move what somebody has worked in out of the way, and say where to."""
+    numbered = (folder / f"kept-{n}" / inside for n in count(1))
+    kept = next(path for path in numbered if not os.path.lexists(path))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(kept)
+    print(f"{path} {said}; it is kept as {kept}")
 
 
 def _something_else(path: Path, chapter: Path, change: Callable) -> str:
@@ -257,22 +287,375 @@ def _something_else(path: Path, chapter: Path, change: Callable) -> str:
     return "" if found == new else "said something else"
 
 
+# --- exercises to be marked by nbgrader -----------------------------------------------------------
+
+#: What an exercise is worth, by its level.
+POINTS = {"Recall": 1, "Apply": 2, "Extend": 3}
+#: What nbgrader is told: to leave the stubs of the book, and to be patient.
+NBGRADER_CONFIG = """\
+c = get_config()
+c.CourseDirectory.course_id = "vae-medical-images"
+c.ClearSolutions.code_stub = {"python": "..."}  # of which the checks say that it returns nothing
+c.ExecutePreprocessor.timeout = 300  # seconds a cell
+"""
+_EXERCISE = re.compile(
+    r"````\{exercise\} (?P<level>\w+), (?P<minutes>\d+) minutes: (?P<title>.+)\n"
+    r":label: ex-(?P<name>\S+)\n\n(?P<asked>.+?)\n\n"
+    r"```\{dropdown\} Hint\n(?P<hint>.+?)\n```\n````",
+    flags=re.DOTALL,
+)
+_EQUATION = re.compile(r"```\{math\}\n:label: (\S+)\n(.+?)\n```", flags=re.DOTALL)
+_ROLE = re.compile(r"\{(\w+)\}`([^`]+)`")
+
+
+def graded(notebook: NotebookNode, equations: dict[str, str] | None = None) -> NotebookNode:
+    r"""Make an assignment for nbgrader of the exercises of a chapter.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        A chapter.
+    equations : dict of str to str, optional
+        The TeX of the equations that the exercises may refer to, by label.
+
+    Returns
+    -------
+    NotebookNode
+        The exercises and nothing else, since they need nothing else: marking them trains no
+        network. Each is a statement (locked), the solution (whose bodies nbgrader takes out of what
+        it hands out) and the check (locked, and worth the points of its level).
+
+    Raises
+    ------
+    ValueError
+        A solution or a check without a statement, or a statement that refers to what cannot be
+        shown outside the book.
+
+    Examples
+    --------
+    >>> from nbformat.v4 import new_code_cell
+    >>> asked = "````{exercise} Apply, 5 minutes: twice\n:label: ex-twice\n\nDouble it.\n\n"
+    >>> asked += "```{dropdown} Hint\nAdd.\n```\n````"
+    >>> solution = new_code_cell('def double(x):\n    "Twice x."\n    return x + x')
+    >>> check = new_code_cell("assert double(1) == 2")
+    >>> solution.metadata.tags, check.metadata.tags = ["solution"], ["check"]
+    >>> chapter = new_notebook(cells=[new_markdown_cell(asked), solution, check])
+    >>> for cell in graded(chapter).cells[1:]:
+    ...     print(cell.metadata.nbgrader.grade_id, cell.metadata.nbgrader.get("points"))
+    twice-asked None
+    twice None
+    twice-check 2
+    """
+    title, cells, exercise = "", [], None
+    for cell in _without_outputs(notebook).cells:
+        tags = cell.metadata.get("tags", [])
+        heading = re.search(r"^# (.+)", cell.source, flags=re.MULTILINE)
+        if cell.cell_type == "markdown" and heading and not title:
+            title = heading[1]
+        if found := _EXERCISE.search(cell.source):
+            exercise = found
+            cell.source = _in_plain_markdown(exercise, equations or {})
+            cells.append(_of_nbgrader(cell, f"{exercise['name']}-asked", locked=True))
+        elif {"solution", "check"} & set(tags):
+            if exercise is None:
+                raise ValueError(f"expected an exercise before its {tags[0]}, found none")
+            if "solution" in tags:
+                cell.source = _in_place_of_bodies(
+                    cell.source,
+                    lambda body: ["    ### BEGIN SOLUTION", *body, "    ### END SOLUTION"],
+                )
+                cells.append(_of_nbgrader(cell, exercise["name"], solution=True))
+            else:
+                points = POINTS[exercise["level"]]
+                name = f"{exercise['name']}-check"
+                cells.append(_of_nbgrader(cell, name, grade=True, locked=True, points=points))
+                exercise = None
+    worth = sum(cell.metadata.nbgrader.get("points", 0) for cell in cells)
+    told = (
+        f"# Exercises: {title}\n\nWrite your lines in the place of each `...`, and run the cell "
+        f"below, which says whether they are right.\nThere are {worth} points."
+    )
+    first = _of_nbgrader(new_markdown_cell(told, id="exercises"), "exercises", locked=True)
+    kernel = {key: notebook.metadata[key] for key in ("kernelspec",) if key in notebook.metadata}
+    return new_notebook(cells=[first, *cells], metadata=kernel)
+
+
+def _of_nbgrader(cell: NotebookNode, name: str, **kind) -> NotebookNode:
+    plain = {"grade": False, "solution": False, "locked": False, "task": False}
+    told = {**plain, **kind, "grade_id": name, "schema_version": 3}
+    cell.metadata = nbformat.from_dict({"nbgrader": told})
+    return cell
+
+
+def _in_plain_markdown(exercise: re.Match, equations: dict[str, str]) -> str:
+    """The statement of an exercise as any notebook shows it, without Sphinx."""
+    quoted = {}
+
+    def in_words(role: re.Match) -> str:
+        kind, label = role.groups()
+        if kind == "eq" and label in equations:
+            quoted[label] = equations[label]
+            return f"equation ({label.removeprefix('eq-')})"
+        if kind == "numref" and label.startswith("fig-"):
+            return f"the chapter's figure *{label.removeprefix('fig-').replace('-', ' ')}*"
+        if kind == "term":
+            return label.split(" <")[0]
+        raise ValueError(f"a statement outside the book cannot refer to {role[0]}")
+
+    level, title, points = exercise["level"], exercise["title"], POINTS[exercise["level"]]
+    asked, hint = (_ROLE.sub(in_words, exercise[part]) for part in ("asked", "hint"))
+    asked = asked[:1].upper() + asked[1:]
+    parts = [
+        f"## {title[:1].upper() + title[1:]}",
+        f"*{level}, {exercise['minutes']} minutes; {points} point{'s' * (points > 1)}*",
+        asked,
+    ]
+    for label, tex in quoted.items():
+        tex = tex.rstrip(" ,.\n")  # of the sentence that it stands in
+        if r"\\" in tex and r"\begin" not in tex:
+            tex = rf"\begin{{aligned}}{tex}\end{{aligned}}"
+        parts.append(f"$$\n{tex}\n\\tag{{{label.removeprefix('eq-')}}}\n$$")
+    parts.append(f"<details><summary>Hint</summary>\n\n{hint}\n\n</details>")
+    return "\n\n".join(parts)
+
+
+def write_course(folder: Path) -> Path:
+    """Write the exercises of all chapters as a course of nbgrader's: one assignment a chapter.
+
+    Parameters
+    ----------
+    folder : Path
+        The course. What nbgrader keeps there stays. Of the assignments, one that somebody has
+        changed is moved to a folder ``kept-1`` (or the next number that is free).
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ExceptionGroup
+        Some chapters cannot be made into assignments. All others are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "nbgrader_config.py"
+    if not config.exists():  # a teacher's own is left alone
+        config.write_text(NBGRADER_CONFIG, encoding="utf-8")
+    chapters, errors = {}, {}
+    for path in sorted((BOOK / "chapters").glob("*.ipynb")):
+        try:
+            chapters[path] = nbformat.read(path, 4)
+        except Exception as error:  # whatever it is, it must not cost the other chapters theirs
+            errors[path] = error
+    equations = {
+        label: tex
+        for chapter in chapters.values()
+        for cell in chapter.cells
+        for label, tex in _EQUATION.findall(cell.source)
+    }
+    for path, chapter in chapters.items():
+        inside = Path("source") / path.stem / path.name
+        target = folder / inside
+        try:
+            assignment = graded(chapter, equations)
+        except Exception as error:
+            errors[path] = error
+            continue
+        if len(assignment.cells) == 1:  # nothing but the heading: there is nothing to hand in
+            continue
+        text = nbformat.writes(assignment)
+        if target.exists() and target.read_bytes() != text.encode():
+            _keep(target, folder, inside, "said something else")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(text.encode())
+    _tell(errors)
+    return folder
+
+
+# --- terms to be learned by heart -----------------------------------------------------------------
+
+
+class Card(NamedTuple):
+    """A term of the glossary: front and back of a flash-card in HTML, and the chapter it is of."""
+
+    name: str
+    front: str
+    back: str
+    tag: str
+
+
+#: What Anki is told of the file, in the lines that begin it.
+ANKI = ("#separator:Comma", "#html:true", "#guid column:1", "#tags column:4")
+_GLOSSARY = re.compile(r"^(`{3,})\{glossary\}\n(.*?)^\1$", flags=re.DOTALL | re.MULTILINE)
+
+
+def terms(glossary: str) -> list[tuple[list[str], str]]:
+    r"""Read a glossary as Sphinx does.
+
+    Parameters
+    ----------
+    glossary : str
+        A page in Markdown with one or more ``{glossary}`` directives.
+
+    Returns
+    -------
+    list of (list of str, str)
+        The terms that share a definition, and the definition, both in Markdown.
+
+    Examples
+    --------
+    >>> terms("```{glossary}\nNat\nnats\n  A unit.\n\n  Of information.\n```")
+    [(['Nat', 'nats'], 'A unit.\n\nOf information.')]
+    """
+    found = []
+    for _, body in _GLOSSARY.findall(glossary):
+        names, lines = [], []
+        for line in [*body.splitlines(), "end"]:
+            if not line.strip() or line[0].isspace():
+                lines += [line] if names else []
+                continue
+            if any(map(str.strip, lines)):
+                found.append((names, textwrap.dedent("\n".join(lines)).strip()))
+                names, lines = [], []
+            names += [] if line.startswith(":") else [line.strip()]
+    return found
+
+
+def cards() -> list[Card]:
+    """Make a flash-card of each term of the glossary.
+
+    Returns
+    -------
+    list of Card
+        In the order of the glossary. The tag is the first chapter that speaks of the term; its
+        title ends the back. A term that no chapter speaks of has neither.
+
+    Raises
+    ------
+    ValueError
+        A definition holds what cannot be shown outside the book.
+    """
+    chapters = {}
+    for path in sorted((BOOK / "chapters").glob("[0-9][0-9]_*.ipynb")):
+        prose = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown"]
+        chapters[path.stem[:2]] = "\n".join(prose)
+    titles = {}
+    for number, prose in chapters.items():
+        label, title = re.search(r"^(?:\((\S+)\)=\n)?# (.+)", prose, flags=re.MULTILINE).groups()
+        titles[number] = title
+        titles[label] = f"Chapter {int(number)}"
+    show = _html(titles)
+    made = []
+    for names, definition in terms((BOOK / "chapters/glossary.md").read_text(encoding="utf-8")):
+        number = _first_of(names, chapters)
+        back = show.render(definition).strip()
+        if back.count("<p>") == 1 and back.startswith("<p>") and back.endswith("</p>"):
+            back = back[3:-4]
+        if number:
+            title = show.renderInline(titles[number])
+            back += f"<br><br><small>Chapter {int(number)}: {title}</small>"
+        name = hashlib.sha256(f"vae-medical-images {names[0]}".encode()).hexdigest()[:12]
+        front = "<br>".join(map(show.renderInline, names))
+        made.append(Card(name, front, back, f"chapter-{number}" if number else ""))
+    return made
+
+
+def _first_of(names: list[str], chapters: dict[str, str]) -> str | None:
+    """The number of the first chapter that links to a term, or else has its words."""
+    wanted = "|".join(re.escape(name) for name in names)
+    for pattern in (rf"\{{term\}}`(?:[^`<]*<)?(?:{wanted})>?`", rf"(?<!\w)(?:{wanted})s?(?!\w)"):
+        for number, prose in chapters.items():
+            if re.search(pattern, prose, flags=re.IGNORECASE):
+                return number
+    return None
+
+
+def _html(titles: dict[str, str]) -> MarkdownIt:
+    """What turns Markdown into the HTML that Anki shows, with its own marks around formulas."""
+    show = MarkdownIt("commonmark").use(dollarmath_plugin).use(myst_role_plugin)
+
+    def formula(renderer, tokens, i, options, env):
+        return rf"\({escape(tokens[i].content.strip(), quote=False)}\)"
+
+    def display(renderer, tokens, i, options, env):
+        return rf"\[{escape(tokens[i].content.strip(), quote=False)}\]"
+
+    def role(renderer, tokens, i, options, env):
+        name, text = tokens[i].meta["name"], tokens[i].content
+        if name == "math":
+            return rf"\({escape(text, quote=False)}\)"
+        explicit = re.fullmatch(r"(.+?)\s*<[^<>]+>", text, flags=re.DOTALL)
+        if explicit or name == "term":
+            return escape(explicit[1] if explicit else text, quote=False)
+        if name in ("numref", "ref") and text in titles:
+            return titles[text]
+        raise ValueError(f"a card cannot show {{{name}}}`{text}`")
+
+    def fence(renderer, tokens, i, options, env):
+        if tokens[i].info.strip() != "{math}":
+            raise ValueError(f"a card cannot show a block of {tokens[i].info or 'code'}")
+        lines = [line for line in tokens[i].content.splitlines() if not line.startswith(":")]
+        return rf"\[{escape(' '.join(lines).strip(), quote=False)}\]"
+
+    for rule, shown in {
+        "math_inline": formula,
+        "math_inline_double": display,
+        "math_block": display,
+        "myst_role": role,
+        "fence": fence,
+    }.items():
+        show.add_render_rule(rule, shown)
+    return show
+
+
+def write_cards(folder: Path) -> Path:
+    """Write the flash-cards as one file for Anki.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to put it; it is made if it is missing.
+
+    Returns
+    -------
+    Path
+        A CSV file in UTF-8: name, front, back and tag of each card. The name is the same each time,
+        so that Anki, given the file again, changes the cards it has and keeps what was learned.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "terms.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.writelines(f"{line}\n" for line in ANKI)
+        csv.writer(file, lineterminator="\n").writerows(cards())
+    return path
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Write an edition into ``_build``, build it, and return jupyter-book's exit status.
 
-    It is 1 where a chapter was left out.
+    It is 1 where a chapter was left out. Of cards and of a course for nbgrader nothing is built.
     """
     speak_to_any_console()
     parser = argparse.ArgumentParser(prog="python -m tools.editions", description=__doc__)
-    parser.add_argument("edition", choices=EDITIONS)
+    parser.add_argument("edition", choices=[*EDITIONS, "nbgrader", "cards"])
     parser.add_argument("--no-build", action="store_true", help="write the notebooks only")
     chosen = parser.parse_args(arguments)
     folder, lost = BOOK / "_build" / chosen.edition, 0
+    if chosen.edition == "cards":
+        print(f"Written: {write_cards(folder)}; in Anki: File, Import")
+        return 0
     try:
-        folder = write(chosen.edition, folder)
+        if chosen.edition == "nbgrader":
+            folder = write_course(folder)
+        else:
+            folder = write(chosen.edition, folder)
     except ExceptionGroup as errors:
         print(errors.message)
         lost = 1
+    if chosen.edition == "nbgrader":
+        print(f"Written: {folder}; in it: nbgrader generate_assignment NAME_OF_A_CHAPTER")
+        return lost
     if chosen.no_build:
         print(f"Written: {folder / 'chapters'}")
         return lost

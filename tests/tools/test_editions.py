@@ -1,13 +1,20 @@
 """What a student gets, and what a teacher gets, made from the real chapters."""
 
 import ast
+import csv
+import importlib.util
 import io
+import json
+import re
 import shutil
+import subprocess
 import sys
+from html.parser import HTMLParser
 
 import nbformat
 import pytest
 import yaml
+from conftest import missing
 
 from tools import editions
 
@@ -292,3 +299,355 @@ def test_any_console_is_told_where_it_is_written(tmp_path, monkeypatch, encoding
     assert editions.main(["student", "--no-build"]) == 0
     shown.flush()
     assert b"\\u6570\\u636e" in shown.buffer.getvalue()
+
+
+# --- a course for nbgrader ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    return editions.write_course(tmp_path_factory.mktemp("course"))
+
+
+def assignment(course, path):
+    return nbformat.read(course / "source" / path.stem / path.name, 4)
+
+
+def of_kind(notebook, **wanted):
+    """The cells of which nbgrader is told so."""
+    told = [(cell, cell.metadata["nbgrader"]) for cell in notebook.cells]
+    return [cell for cell, kind in told if all(kind[key] == wanted[key] for key in wanted)]
+
+
+@each_chapter
+def test_solutions_and_checks_are_nbgrader_s_one_to_one(course, path):
+    book, made = nbformat.read(path, 4), assignment(course, path)
+    nbformat.validate(made)
+    solutions, checks = of_kind(made, solution=True), of_kind(made, grade=True)
+    marks = re.compile(r"    ### (BEGIN|END) SOLUTION\n?")
+    assert [marks.sub("", cell.source).rstrip("\n") for cell in solutions] == [
+        cell.source.removeprefix("# Solution\n").rstrip("\n") for cell in tagged(book, "solution")
+    ]
+    assert [cell.source for cell in checks] == [cell.source for cell in tagged(book, "check")]
+    ids = [cell.metadata["nbgrader"]["grade_id"] for cell in made.cells]
+    assert len(set(ids)) == len(ids)
+    for solution, check in zip(solutions, checks, strict=True):
+        name = solution.metadata["nbgrader"]["grade_id"]
+        assert check.metadata["nbgrader"]["grade_id"] == f"{name}-check"
+        assert f":label: ex-{name}\n" in "\n".join(cell.source for cell in book.cells)
+        at = made.cells.index(solution)
+        assert made.cells[at + 1] is check
+        assert made.cells[at - 1].metadata["nbgrader"]["grade_id"] == f"{name}-asked"
+    # Nobody writes anywhere but into a solution.
+    assert of_kind(made, locked=False) == solutions
+    assert all(cell.metadata["nbgrader"]["schema_version"] == 3 for cell in made.cells)
+
+
+@each_chapter
+def test_points_go_by_level(course, path):
+    text = "\n".join(cell.source for cell in nbformat.read(path, 4).cells)
+    found = re.findall(r"\{exercise\} (\w+),[^\n]*\n:label: ex-([\w-]+)", text)
+    levels = {name: level for level, name in found}
+    made = assignment(course, path)
+    points = {
+        cell.metadata["nbgrader"]["grade_id"].removesuffix("-check"): cell.metadata["nbgrader"][
+            "points"
+        ]
+        for cell in of_kind(made, grade=True)
+    }
+    worth = {"Recall": 1, "Apply": 2, "Extend": 3}
+    assert points == {name: worth[level] for name, level in levels.items()} and points
+    assert f"There are {sum(points.values())} points." in made.cells[0].source
+
+
+@each_chapter
+def test_a_statement_is_read_without_the_book(course, path):
+    made = assignment(course, path)
+    for cell in of_kind(made, locked=True, grade=False):
+        assert not re.search(r"\{\w+\}`|```|:label:", cell.source), cell.source
+        for label in re.findall(r"[Ee]quation \(([\w-]+)\)", cell.source):
+            assert f"\\tag{{{label}}}" in cell.source
+
+
+def test_what_cannot_be_shown_outside_the_book_is_refused():
+    book = nbformat.read(CHAPTERS[1], 4)
+    with pytest.raises(ValueError, match=r"cannot refer to \{eq\}`eq-bernoulli`"):
+        editions.graded(book, {})
+    book.cells = [cell for cell in book.cells if "{exercise}" not in cell.source]
+    with pytest.raises(ValueError, match="expected an exercise before its solution"):
+        editions.graded(book, {})
+
+
+def test_a_course_keeps_what_a_teacher_has_changed(tmp_path, capsys):
+    course = editions.write_course(tmp_path)
+    (course / "nbgrader_config.py").write_text("mine")
+    mine = course / "source" / CHAPTERS[0].stem / CHAPTERS[0].name
+    notebook = nbformat.read(mine, 4)
+    of_kind(notebook, grade=True)[0].metadata["nbgrader"]["points"] = 7
+    nbformat.write(notebook, mine)
+    (course / "gradebook.db").write_text("marks")
+    editions.write_course(course)
+    assert (course / "nbgrader_config.py").read_text() == "mine"
+    assert (course / "gradebook.db").read_text() == "marks"
+    kept = course / "kept-1" / mine.relative_to(course)
+    assert of_kind(nbformat.read(kept, 4), grade=True)[0].metadata["nbgrader"]["points"] == 7
+    assert of_kind(nbformat.read(mine, 4), grade=True)[0].metadata["nbgrader"]["points"] == 1
+    assert f"{mine} said something else; it is kept as {kept}" in capsys.readouterr().out
+    assert len(list(course.glob("kept-*/*/*"))) == 1
+
+
+def test_a_damaged_chapter_costs_its_own_assignment_alone(tmp_path, monkeypatch, capsys):
+    shutil.copytree(editions.BOOK / "chapters", tmp_path / "chapters")
+    monkeypatch.setattr(editions, "BOOK", tmp_path)
+    broken, not_emptied_here = (tmp_path / "chapters" / path.name for path in CHAPTERS[:2])
+    broken.write_bytes(b"[1, 2]")
+    not_emptied_here.write_bytes(not_emptied(not_emptied_here.read_bytes()))
+    plain = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# No exercises")])
+    nbformat.write(plain, tmp_path / "chapters" / "99_plain.ipynb")  # which is no fault
+    assert editions.main(["nbgrader"]) == 1
+    told = capsys.readouterr().out
+    assert "chapters left out: 2\n" in told
+    assert f"{broken}: " in told and f"{not_emptied_here}: " in told
+    made = {path.stem for path in (tmp_path / "_build/nbgrader/source").glob("*/*.ipynb")}
+    assert made == {path.stem for path in CHAPTERS[2:]}
+
+
+#: Generates every assignment, hands in what stands in `submitted`, and prints the marks.
+GRADE = """
+import json, sys
+from nbgrader.api import Gradebook
+from nbgrader.apps import NbGraderAPI
+from traitlets.config import Config
+config = Config()
+exec(open("nbgrader_config.py").read(), {"get_config": lambda: config})
+api = NbGraderAPI(config=config)
+_, chapter, *others = sys.argv
+for name in [chapter, *others]:
+    assert (made := api.generate_assignment(name))["success"], made["log"]
+import hand_in
+hand_in.hand_in(chapter)
+marks = {}
+for student in sorted(api.get_submitted_students(chapter)):
+    assert (done := api.autograde(chapter, student, create=True))["success"], done["log"]
+with Gradebook("sqlite:///gradebook.db") as book:
+    for student in api.get_submitted_students(chapter):
+        grades = book.find_submission(chapter, student).notebooks[0].grades
+        marks[student] = {grade.name: [grade.score, grade.max_score] for grade in grades}
+print("MARKS", json.dumps(marks))
+"""
+#: What four students make of what they are given.
+HAND_IN = """
+import re, shutil
+from pathlib import Path
+import nbformat
+
+def hand_in(chapter):
+    inside = Path(chapter) / f"{chapter}.ipynb"
+    whole = nbformat.read("source" / inside, 4)
+    answers = {c.metadata.nbgrader.grade_id: c.source for c in whole.cells}
+    for student in ("right", "wrong", "nothing", "only-the-last", "changed-the-check"):
+        given = nbformat.read("release" / inside, 4)
+        todo = [c for c in given.cells if c.metadata.nbgrader.solution]
+        checks = [c for c in given.cells if c.metadata.nbgrader.grade]
+        if student == "right":
+            for cell in todo:
+                cell.source = answers[cell.metadata.nbgrader.grade_id]
+        if student == "wrong":
+            for cell in todo:
+                cell.source = cell.source.replace("    ...", "    return 0, 0")
+        if student == "only-the-last":
+            todo[-1].source = answers[todo[-1].metadata.nbgrader.grade_id]
+        if student == "changed-the-check":
+            for cell in checks:
+                cell.source = "print('Right.')"
+        path = Path("submitted") / student / inside
+        path.parent.mkdir(parents=True)
+        nbformat.write(given, path)
+"""
+
+
+def test_nbgrader_hands_out_and_marks_what_was_written(tmp_path):
+    if importlib.util.find_spec("nbgrader") is None:
+        missing("nbgrader is not installed: the instructor guide says how")
+    course = editions.write_course(tmp_path)
+    (course / "hand_in.py").write_text(HAND_IN)
+    (course / "grade.py").write_text(GRADE)
+    chapter = CHAPTERS[1]
+    names = [chapter.stem, *(path.stem for path in CHAPTERS if path != chapter)]
+    command = [sys.executable, "grade.py", *names]
+    done = subprocess.run(command, cwd=course, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    for path in CHAPTERS:
+        released = nbformat.read(course / "release" / path.stem / path.name, 4)
+        assert [cell.source for cell in of_kind(released, solution=True)] == [
+            editions.stub(cell.source) for cell in tagged(nbformat.read(path, 4), "solution")
+        ]
+    marks = json.loads(done.stdout.split("MARKS ")[1])
+    made = of_kind(assignment(course, chapter), grade=True)
+    worth = {
+        cell.metadata["nbgrader"]["grade_id"]: cell.metadata["nbgrader"]["points"] for cell in made
+    }
+    last = list(worth)[-1]
+    earned = {
+        "right": worth,
+        "wrong": dict.fromkeys(worth, 0),
+        "nothing": dict.fromkeys(worth, 0),
+        "only-the-last": {**dict.fromkeys(worth, 0), last: worth[last]},
+        "changed-the-check": dict.fromkeys(worth, 0),
+    }
+    assert marks == {
+        student: {name: [points[name], worth[name]] for name in worth}
+        for student, points in earned.items()
+    }
+    assert sum(worth.values()) == 8
+
+
+# --- flash-cards ----------------------------------------------------------------------------------
+
+
+def read_cards(path):
+    """Read a file as Anki does: what begins with # says how, the rest is CSV."""
+    with path.open(encoding="utf-8", newline="") as file:
+        text = file.read()
+    told = dict(line[1:].split(":", 1) for line in text.splitlines() if line.startswith("#"))
+    assert told == {"separator": "Comma", "html": "true", "guid column": "1", "tags column": "4"}
+    rows = list(csv.reader(io.StringIO(text.split("\n", len(told))[-1], newline="")))
+    assert all(len(row) == 4 for row in rows)
+    return rows
+
+
+class Words(HTMLParser):
+    """What a card shows, and whether each tag that is opened is closed."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.words = [], ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.open += [tag] if tag != "br" else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_each_term_of_the_glossary_is_a_card(tmp_path):
+    rows = read_cards(editions.write_cards(tmp_path / "cards"))
+    source = (editions.BOOK / "chapters" / "glossary.md").read_text(encoding="utf-8")
+    body = source.split("```{glossary}\n")[1].rsplit("\n```", 1)[0]
+    written = [line for line in body.splitlines() if line and not line.startswith(" ")]
+    assert [Words(front).words for _, front, _, _ in rows] == written
+    names = [name for name, *_ in rows]
+    assert len(set(names)) == len(names) == len(written) > 40
+    for _, front, back, tag in rows:
+        shown = Words(back).words
+        assert len(shown) > 20 and not re.search(r"\{\w+\}|`|\$", shown), (front, shown)
+        if tag:
+            (number,) = re.fullmatch(r"chapter-(\d\d)", tag).groups()
+            title = nbformat.read(next(p for p in CHAPTERS if p.stem.startswith(number)), 4)
+            title = re.search(r"^# (.+)", title.cells[0].source, re.MULTILINE)[1]
+            assert shown.endswith(f"Chapter {int(number)}: {title}")
+    tags = {front: tag for _, front, _, tag in rows}
+    assert tags["VAE"] == "chapter-01" and tags["ELBO"] == "chapter-02"
+
+
+MARKDOWN = """# Glossary
+
+```{glossary}
+Über "alles"
+  Er sagte: "größer, ½", und \'kleiner\'; a < b & c.
+
+Zwei Zeilen
+zwei Namen
+  First line.
+  Second line.
+
+  A second paragraph, **bold**, with {term}`a link <elsewhere>` to `code`.
+
+Formula
+  Inline $a < b \\mid \\hat{x}_i$ and {numref}`ch-vae`:
+
+  ```{math}
+  :label: eq-one
+  \\frac{1}{2}
+  ```
+
+  $$
+  x^2
+  $$
+```
+
+```{glossary}
+A list, of things
+  - one, two
+  - "three"
+```
+"""
+
+
+@pytest.fixture
+def glossary(tmp_path, monkeypatch):
+    """Make cards of another glossary."""
+    chapters = tmp_path / "chapters"
+    chapters.mkdir()
+    shutil.copy2(CHAPTERS[1], chapters)
+    monkeypatch.setattr(editions, "BOOK", tmp_path)
+
+    def make(text):
+        (chapters / "glossary.md").write_text(text, encoding="utf-8")
+        return read_cards(editions.write_cards(tmp_path / "cards"))
+
+    return make
+
+
+def test_umlauts_quotes_lines_and_formulas_come_through(glossary):
+    rows = {front: back for _, front, back, _ in glossary(MARKDOWN)}
+    assert list(rows) == [
+        "Über &quot;alles&quot;",
+        "Zwei Zeilen<br>zwei Namen",
+        "Formula",
+        "A list, of things",
+    ]
+    umlauts, lines, formula, listed = rows.values()
+    assert Words(umlauts).words == "Er sagte: \"größer, ½\", und 'kleiner'; a < b & c."
+    assert "a &lt; b &amp; c" in umlauts  # Anki reads HTML
+    assert lines == (
+        "<p>First line.\nSecond line.</p>\n"
+        "<p>A second paragraph, <strong>bold</strong>, with a link to <code>code</code>.</p>"
+    )
+    assert "\\(a &lt; b \\mid \\hat{x}_i\\) and Chapter 2:" in formula
+    assert "\\[\\frac{1}{2}\\]" in formula and "\\[x^2\\]" in formula and "eq-one" not in formula
+    assert Words(listed).words.split() == ["one,", "two", '"three"']
+
+
+def test_a_card_keeps_its_name_when_its_text_changes(glossary):
+    before = glossary(MARKDOWN)
+    after = glossary(MARKDOWN.replace("Er sagte", "Sie sagte"))
+    assert [row[0] for row in before] == [row[0] for row in after]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("See {eq}`eq-one`.", r"cannot show \{eq\}`eq-one`"),
+        ("See {numref}`fig-one`.", r"cannot show \{numref\}`fig-one`"),
+        ("```{note}\n  Hm.\n  ```", r"cannot show a block of \{note\}"),
+    ],
+)
+def test_what_a_card_cannot_show_is_refused(glossary, text, told):
+    with pytest.raises(ValueError, match=told):
+        glossary(f"````{{glossary}}\nTerm\n  {text}\n````\n")
+
+
+def test_cards_are_written_at_a_word(tmp_path, monkeypatch, capsys):
+    shutil.copytree(editions.BOOK / "chapters", tmp_path / "chapters")
+    monkeypatch.setattr(editions, "BOOK", tmp_path)
+    assert editions.main(["cards"]) == 0
+    path = tmp_path / "_build" / "cards" / "terms.csv"
+    assert str(path) in capsys.readouterr().out and len(read_cards(path)) > 40
