@@ -289,7 +289,8 @@ def load_case(
         Voxel size to resample to, linearly for the scan and by nearest neighbour for the masks;
         None keeps the file's own.
     brain : "auto", "stripped", "find" or path
-        Where the brain is. ``"stripped"``: everything above zero, in a scan without its skull.
+        Where the brain is. ``"stripped"``: everything above zero, in a scan without its skull; as
+        it is in the file, since resampling smears the rim into the air.
         ``"find"``: where `helpers.brain.find_brain` says, in a scan with it. ``"auto"`` looks which
         of them the scan is: stripped, if its air is exactly zero, and brain lies right beside the
         air. A path is that of a mask from another program, on the scan's voxels.
@@ -347,6 +348,8 @@ def load_case(
     if doubts := _doubts(image, found, lesion):
         warnings.warn(f"{case.dwi}: {'; '.join(doubts)}", stacklevel=2)
     if target is not None:
+        if found is None:  # now, before the rim is smeared into the air and the brain grows by it
+            found = image > 0
         image = _resample(image, target, sitk.sitkLinear, case.dwi)
         lesion, found = (
             mask and _resample(mask, target, sitk.sitkNearestNeighbor, case.dwi)
