@@ -16,7 +16,6 @@ HIDDEN = {"remove-cell", "remove-input", "hide-cell", "hide-input"}
 LONG_WINDED = {
     "05_lesions_in_latent_space",
     "06_how_good_is_a_cluster",
-    "08_better_clusters",
     "10_few_labels",
 }
 
