@@ -1,9 +1,11 @@
 """Slides for each chapter, from its built page, so that they cannot drift from the book.
 
 After ``jupyter-book build .``, the command ``python -m tools.slides`` writes one file a chapter
-to ``_build/slides``. It needs no network and nothing beside it: arrow keys turn the slides, N
-shows the speaker notes, and a browser prints them. A picture that lies on the web stays there: the
-slide has a link to it.
+to ``_build/slides``. It needs no network and nothing beside it, since it carries reveal.js: arrow
+keys or a finger turn the slides, S opens a second window for the speaker, with notes, clock and
+next slide, N shows the notes in the same window, O all slides at once, and a browser prints them,
+best with ``?print-pdf`` behind the address. What is too high for a slide is made smaller. A picture
+that lies on the web stays there: the slide has a link to it.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ import base64
 import gzip
 import math
 import mimetypes
+import re
 import sys
 from collections.abc import Iterator
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
@@ -50,6 +54,8 @@ def make_slides(built: Path, target: Path) -> list[Path]:
     ------
     FileNotFoundError
         The folder holds no chapter: the book has not been built.
+    ModuleNotFoundError
+        The package that carries reveal.js is not installed.
 
     Examples
     --------
@@ -64,13 +70,14 @@ def make_slides(built: Path, target: Path) -> list[Path]:
         raise FileNotFoundError(
             f"{folder} holds no chapter; build the book first, with `jupyter-book build .`"
         )
+    reveal = _reveal()
     target.mkdir(parents=True, exist_ok=True)
     guide = _guide(built)
     written = []
     for page in pages:
         path = target / page.name
         try:
-            deck = _deck(page, built, guide)
+            deck = _deck(page, built, guide, reveal)
         except Exception as error:  # whatever it is, it must not cost the other chapters theirs
             print(f"{page}: no slides can be made of this page: {in_words(error)}")
             path.unlink(missing_ok=True)  # those of an earlier build say something else
@@ -174,7 +181,7 @@ def key_sentences(paragraph: Tag) -> list[str]:
     return [s for s in sentences(paragraph) if "<strong" in s or "pasted-" in s]
 
 
-def _deck(page: Path, built: Path, guide: BeautifulSoup | None) -> str:
+def _deck(page: Path, built: Path, guide: BeautifulSoup | None, reveal: Path) -> str:
     """One chapter as one HTML file."""
     soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
     chapter = _chapter(soup, page)
@@ -187,17 +194,43 @@ def _deck(page: Path, built: Path, guide: BeautifulSoup | None) -> str:
         *_closing_slide(chapter),
     ]
     number = int(page.stem[:2])
+    scripts = [reveal / "dist" / "reveal.js", reveal / "plugin" / "notes" / "notes.js"]
+    if chapter.select_one(".math"):  # it sets mathematics, with its fonts, from the built book
+        scripts.append(built / "_static" / "mathjax" / "tex-svg.js")
     return _TEMPLATE.format(
         title=escape(title),
         slides="\n".join(
             f'<section class="slide" id="slide-{i}" tabindex="-1"'
             f' aria-label="Slide {i} of {len(slides)}">\n'
-            f"{slide}\n<footer>{number}. {escape(title)} · {i} / {len(slides)}</footer>\n</section>"
+            f"{_one(slide)}\n"
+            f"<footer>{number}. {escape(title)} · {i} / {len(slides)}</footer>\n</section>"
             for i, slide in enumerate(slides, 1)
         ),
-        notes=_notes(guide, built, number),
-        mathjax=_mathjax(built) if chapter.select_one(".math") else "",
+        notes=_one(_notes(guide, built, number)),
+        style=(reveal / "dist" / "reveal.css").read_text(encoding="utf-8") + _STYLE,
+        scripts="\n".join(map(_put_in_script, scripts)),
+        start=_START,
     )
+
+
+def _one(html: str) -> str:
+    """A part of a slide without sections, which reveal.js would take for slides below it."""
+    return re.sub(r"<(/?)section\b", r"<\1div", html)
+
+
+def _reveal() -> Path:
+    """The folder of reveal.js, which the package sphinx-revealjs carries."""
+    package = find_spec("sphinx_revealjs")  # not imported, for it would import Sphinx
+    if package is None:
+        raise ModuleNotFoundError("sphinx-revealjs is not installed: pip install sphinx-revealjs")
+    return Path(package.origin).parent / "_static" / "revealjs"
+
+
+def _put_in_script(path: Path) -> str:
+    """A script to stand in the page; in its texts it may speak of tags, which must not be read."""
+    script = path.read_text(encoding="utf-8")
+    script = re.sub(r"<(?=/?script|!--)", r"\\x3c", script, flags=re.IGNORECASE)
+    return f"<script>{script}</script>"
 
 
 def _chapter(soup: BeautifulSoup, page: Path) -> Tag:
@@ -479,13 +512,109 @@ def _notes(guide: BeautifulSoup | None, built: Path, number: int) -> str:
     return f"<p>The instructor guide says nothing about Chapter {number}.</p>"
 
 
-def _mathjax(built: Path) -> str:
-    """The script that sets mathematics, with its fonts, from the built book."""
-    path = built / "_static" / "mathjax" / "tex-svg.js"
-    script = path.read_text(encoding="utf-8").replace("</script", "<\\/script")
-    return f"<script>{script}</script>"
+# A slide is 1280 by 720, whatever the screen, and everything on it is measured by its letters.
+_STYLE = """
+:root { color-scheme: light dark; --text: #1b1f24; --paper: #fff; --soft: #565d66;
+  --accent: #0b5a93; --panel: #eef2f6; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e8eaed; --paper: #14171a; --soft: #aab2bb;
+    --accent: #7fc1f5; --panel: #23282e; } }
+* { box-sizing: border-box; }
+html, body { margin: 0; background: var(--paper); color: var(--text); }
+.reveal .slides { text-align: left; font: 24px/1.4 system-ui, sans-serif; }
+.reveal .slides section.slide { width: 1280px; height: 720px; padding: 40px 90px 24px;
+  flex-direction: column; outline: none; }
+.slide > .body { flex: 1 0 auto; display: flex; flex-direction: column; justify-content: center; }
+.slide > .body > * { margin: 0.35em 0; }
+h1 { font-size: 2.2em; line-height: 1.15; margin: 1.2em 0 0.4em; color: var(--accent); }
+h2 { font-size: 1.45em; line-height: 1.2; margin: 0 0 0.4em; color: var(--accent); }
+.question { font-size: 1.3em; font-weight: 600; margin: 0 0 1em; }
+.small, figcaption, footer { font-size: 0.72em; color: var(--soft); }
+.slide > footer { margin-top: auto; padding-top: 1em; }
+figure { margin: 0; min-width: 0; }
+figure img, figure svg { display: block; width: auto; max-width: 100%; height: auto;
+  max-height: 18em; margin: 0 auto 0.6em; background: #fff; padding: 0.4em; }
+.body:not(.columns) > figure img { height: 14em; object-fit: contain; }
+.body > figure:only-child img { height: 17em; max-height: none; }
+.body > figure img.broad.broad { width: min(100%, 43em); height: auto; max-height: 13em;
+  object-fit: contain; }
+figcaption p { margin: 0; }
+.pasted-text, .pasted-inline { font-weight: 700; }
+pre { background: var(--panel); padding: 0.8em 1em; overflow-wrap: anywhere; white-space: pre-wrap;
+  font-size: 0.78em; line-height: 1.35; }
+table { border-collapse: collapse; font-size: 0.72em; line-height: 1.3; }
+caption { text-align: left; color: var(--soft); padding-bottom: 0.5em; }
+th, td { text-align: left; vertical-align: top; padding: 0.25em 0.7em;
+  border-bottom: 1px solid var(--panel); }
+.body > table:has(tr:nth-child(8)) { font-size: 0.6em; }
+td p, th p, li p { margin: 0; }
+blockquote { margin: 0; } blockquote li { margin: 0.6em 0; }
+div.math:has(.eqno) { display: flex; flex-direction: row-reverse; align-items: center; }
+div.math:has(.eqno) > mjx-container { flex: 1; min-width: 0; }
+div.math > mjx-container > svg { max-width: 100%; height: auto; }
+.eqno { color: var(--soft); }
+mjx-container g { stroke: none; } /* a line of no width is printed as the thinnest there is */
+.body.columns { display: grid !important; grid-template-columns: 2fr 3fr; column-gap: 2em;
+  align-content: center; align-items: center; }
+.body.columns > figure { grid-column: 2; grid-row: 1 / span 9; }
+.body.columns > figure img { max-height: 18em; }
+.body.columns > :not(figure) { grid-column: 1; min-width: 0; }
+aside.notes, #notes { display: none; }
+.reveal .speaker-notes { background: var(--panel); color: var(--text); border: 0; }
+.reveal .speaker-notes .notes-placeholder { display: none; }
+.reveal .speaker-notes h2 { font-size: 1.1em; } .reveal .speaker-notes h3 { font-size: 1em; }
+.reveal.measured .slides { position: static; width: 1280px; height: 720px; }
+.reveal.measured .slides > section.slide { display: flex !important; visibility: hidden;
+  position: absolute; top: 0; left: 0; }
+@media print {
+  :root { --text: #000; --paper: #fff; --soft: #444; --accent: #0b5a93; --panel: #eee; } }
+html.reveal-print .reveal .slides section.slide { display: flex !important;
+  padding: 40px 90px 24px !important; }
+html.reveal-print .reveal .speaker-notes-pdf[data-layout] { font: 17px/1.35 system-ui, sans-serif;
+  background: #fff; color: #000; width: 1280px; padding: 20px 90px 0; break-after: auto; }
+html.reveal-print .reveal .speaker-notes-pdf h3 { font-size: 1em; margin: 0.6em 0 0; }
+html.reveal-print .reveal .speaker-notes-pdf :is(p, ul) { margin: 0.2em 0; }
+"""
+_START = """
+const stage = document.querySelector(".reveal"), notes = document.getElementById("notes");
+const slides = [...document.querySelectorAll(".slide")];
+const printing = /print-pdf|view=print/.test(location.search);
 
+// What is too high or too broad for its slide gets smaller letters, until it fits.
+function fit(slide) {
+  for (let size = 24; size > 5; size -= 0.5) {
+    slide.style.fontSize = size + "px";
+    const end = slide.lastElementChild.getBoundingClientRect().bottom;
+    const height = end - slide.getBoundingClientRect().top;
+    if (height <= 697 && slide.scrollHeight <= 720 && slide.scrollWidth <= 1280) return;
+  }
+}
 
+async function start() {
+  if (window.MathJax) await MathJax.startup.promise;
+  await Promise.all([...document.images].map(image => image.decode().catch(() => null)));
+  stage.classList.add("measured");
+  slides.forEach(fit);
+  stage.classList.remove("measured");
+  // The notes are the chapter's: of every slide for the speaker, and once on paper.
+  for (const slide of printing ? slides.slice(-1) : slides) {
+    const aside = document.createElement("aside");
+    aside.className = "notes";
+    aside.append(...[...notes.cloneNode(true).children].slice(1)); // their title is shown anyhow
+    slide.append(aside);
+  }
+  await Reveal.initialize({
+    width: 1280, height: 720, margin: 0, center: false, display: "flex", hash: true,
+    transition: "none", controlsTutorial: false, pdfSeparateFragments: false,
+    showNotes: printing && "separate-page", plugins: [RevealNotes],
+    keyboard: { 78: () => {
+      Reveal.configure({ showNotes: !Reveal.getConfig().showNotes });
+      Reveal.layout();
+    } } });
+  document.documentElement.dataset.ready = "yes";
+}
+start();
+"""
 _TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -493,102 +622,25 @@ _TEMPLATE = """<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}: slides</title>
 <style>
-:root {{ color-scheme: light dark; --text: #1b1f24; --paper: #fff; --soft: #565d66;
-  --accent: #0b5a93; --panel: #eef2f6; }}
-@media (prefers-color-scheme: dark) {{
-  :root {{ --text: #e8eaed; --paper: #14171a; --soft: #aab2bb;
-    --accent: #7fc1f5; --panel: #23282e; }}
-}}
-* {{ box-sizing: border-box; }}
-html {{ scroll-snap-type: y proximity; background: var(--paper); color: var(--text); }}
-body {{ margin: 0; font: clamp(16px, 2.3vmin + 0.4vw, 44px)/1.4 system-ui, sans-serif; }}
-.slide {{ min-height: 100vh; scroll-snap-align: start; padding: 5vmin 7vw 3vmin; display: flex;
-  flex-direction: column; outline: none; }}
-.slide > .body {{ flex: 1; display: flex; flex-direction: column; justify-content: center; }}
-.slide > .body > * {{ margin: 0.35em 0; }}
-h1 {{ font-size: 2.2em; line-height: 1.15; margin: 4vh 0 0.4em; color: var(--accent); }}
-h2 {{ font-size: 1.45em; line-height: 1.2; margin: 0 0 0.4em; color: var(--accent); }}
-.question {{ font-size: 1.3em; font-weight: 600; margin: 0 0 1em; }}
-.small, figcaption, footer {{ font-size: 0.72em; color: var(--soft); }}
-footer {{ margin-top: auto; padding-top: 1em; text-align: right; }}
-figure {{ margin: 0; min-width: 0; }}
-figure img, figure svg {{ display: block; width: auto; max-width: 100%; height: auto; min-height: 0;
-  max-height: 60vh; margin: 0 auto 0.6em; background: #fff; padding: 0.4em; }}
-.body:not(.columns) > figure img {{ height: 46vh; object-fit: contain; }}
-.body > figure:only-child img {{ height: 54vh; max-height: none; }}
-.body > figure img.broad.broad {{ width: min(100%, 80vw); height: auto; max-height: 42vh;
-  object-fit: contain; }}
-figcaption p {{ margin: 0; }}
-.pasted-text, .pasted-inline {{ font-weight: 700; }}
-pre {{ background: var(--panel); padding: 0.8em 1em; overflow-wrap: anywhere; white-space: pre-wrap;
-  font-size: 0.78em; line-height: 1.35; }}
-table {{ border-collapse: collapse; font-size: 0.72em; line-height: 1.3; }}
-caption {{ text-align: left; color: var(--soft); padding-bottom: 0.5em; }}
-th, td {{ text-align: left; vertical-align: top; padding: 0.25em 0.7em;
-  border-bottom: 1px solid var(--panel); }}
-.body > table:has(tr:nth-child(8)) {{ font-size: 0.6em; }}
-.body > table:has(tr:nth-child(10)) {{ font-size: 0.5em; }}
-td p, th p, li p {{ margin: 0; }}
-blockquote {{ margin: 0; }} blockquote li {{ margin: 0.6em 0; }}
-div.math {{ overflow: auto hidden; }}
-div.math:has(.eqno) {{ display: flex; flex-direction: row-reverse; align-items: center; }}
-.eqno {{ color: var(--soft); }}
-#notes {{ position: fixed; inset: auto 0 0 0; max-height: 55vh; overflow: auto; padding: 1em 7vw;
-  font-size: 0.72em; background: var(--panel); border-top: 3px solid var(--accent); }}
-#notes h2 {{ font-size: 1.1em; margin: 0; }} #notes h3 {{ font-size: 1em; margin: 0.6em 0 0; }}
-#notes ul {{ margin: 0.2em 0; }} #notes p {{ margin: 0.2em 0; }}
-@media (min-width: 60em) and (min-aspect-ratio: 5/4) {{
-  .slide > .body.columns {{ display: grid; grid-template-columns: 2fr 3fr; column-gap: 4vw;
-    align-content: center; align-items: center; }}
-  .body.columns > figure {{ grid-column: 2; grid-row: 1 / span 9; }}
-  .body.columns > figure img {{ max-height: 50vh; }}
-  .body.columns > :not(figure) {{ grid-column: 1; }}
-}}
-@media print {{
-  @page {{ size: 297mm 210mm; margin: 0; }}
-  :root {{ --text: #000; --paper: #fff; --soft: #444; --accent: #0b5a93; --panel: #eee; }}
-  body {{ font-size: 16pt; }}
-  .slide {{ min-height: 0; height: 210mm; break-after: page; overflow: hidden;
-    padding: 12mm 16mm; }}
-  figure img {{ max-height: 120mm; }}
-  #notes, #notes[hidden] {{ display: block; position: static; max-height: none; border: 0;
-    background: none; padding: 12mm 16mm; }}
-}}
+{style}
 </style>
+<noscript><style>
+.reveal .slides > section.slide {{ display: flex; position: static; height: auto; width: auto; }}
+#notes {{ display: block; padding: 0 90px; }}
+</style></noscript>
 </head>
 <body>
-<main>
+<main class="reveal">
+<div class="slides">
 {slides}
+</div>
 </main>
-<aside id="notes" aria-label="Speaker notes" tabindex="0" hidden>
+<aside id="notes" aria-label="Speaker notes">
 <h2>Speaker notes</h2>
 {notes}
 </aside>
-<script>
-const slides = [...document.querySelectorAll(".slide")], notes = document.getElementById("notes");
-const steps = {{ArrowRight: 1, ArrowDown: 1, PageDown: 1, " ": 1,
-  ArrowLeft: -1, ArrowUp: -1, PageUp: -1, Home: -slides.length, End: slides.length}};
-function current() {{
-  const middle = innerHeight / 2;
-  return slides.findLastIndex(slide => slide.getBoundingClientRect().top < middle);
-}}
-document.addEventListener("keydown", event => {{
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "n" || event.key === "N") {{
-    // The arrows go on turning the slides; Tab leads into the notes.
-    notes.hidden = !notes.hidden;
-    slides[current()].focus({{preventScroll: true}});
-  }} else if (event.key in steps && document.activeElement !== notes) {{
-    event.preventDefault();
-    const next = current() + steps[event.key];
-    const slide = slides[Math.max(0, Math.min(slides.length - 1, next))];
-    slide.scrollIntoView();
-    slide.focus({{preventScroll: true}});
-    history.replaceState(null, "", "#" + slide.id);
-  }}
-}});
-</script>
-{mathjax}
+{scripts}
+<script>{start}</script>
 </body>
 </html>
 """
@@ -599,7 +651,7 @@ def main() -> int:
     speak_to_any_console()
     try:
         written = make_slides(BUILT, BUILT.parent / "slides")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ModuleNotFoundError) as error:
         print(error)
         return 1
     for path in written:

@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from pypdf import PdfReader
 
 from tools import slides
 
@@ -138,9 +139,11 @@ def built(tmp_path_factory):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), chapters / "01_why.ipynb")
     (chapters / "02_plain.md").write_text(PLAIN)
+    (chapters / "03_crowded.md").write_text(CROWDED)
     (chapters / "instructor_guide.md").write_text(GUIDE)
     (book / "conf.py").write_text(CONF)
-    toc = "```{toctree}\nchapters/01_why\nchapters/02_plain\nchapters/instructor_guide\n```\n"
+    pages = ["01_why", "02_plain", "03_crowded", "instructor_guide"]
+    toc = "\n".join(["```{toctree}", *(f"chapters/{page}" for page in pages), "```"])
     (book / "index.md").write_text(f"# Book\n\n{toc}")
     command = [sys.executable, "-m", "sphinx", "-q", str(book), str(book / "html")]
     run = subprocess.run(command, capture_output=True, text=True)
@@ -151,7 +154,7 @@ def built(tmp_path_factory):
 @pytest.fixture(scope="module")
 def decks(built, tmp_path_factory):
     written = slides.make_slides(built, tmp_path_factory.mktemp("slides") / "new")
-    assert [path.name for path in written] == ["01_why.html", "02_plain.html"]
+    assert [path.name for path in written] == ["01_why.html", "02_plain.html", "03_crowded.html"]
     return [BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in written]
 
 
@@ -240,9 +243,10 @@ def test_the_notes_are_those_of_the_chapter(decks):
     assert "Not for the first chapter." in notes[1] and "Counting" not in notes[1]
 
 
-def test_mathematics_is_set_by_a_script_in_the_file_and_only_where_there_is_any(decks):
-    with_it, without = (str(deck) for deck in decks)
-    assert "MathJax" in with_it and "MathJax" not in without
+def test_mathematics_is_set_by_a_script_in_the_file_and_only_where_there_is_any(built, decks):
+    script = (built / "_static" / "mathjax" / "tex-svg.js").read_text(encoding="utf-8")[:999]
+    with_it, without = (str(deck) for deck in decks[:2])
+    assert script in with_it and script not in without
     assert decks[0].select_one(".body div.math").get_text().strip() == "\\[ n \\in \\{1, 2\\} \\]"
 
 
@@ -262,6 +266,175 @@ def test_who_cannot_see_or_has_no_mouse_can_follow(decks):
         assert [s["aria-label"] for s in shown][-1] == f"Slide {len(shown)} of {len(shown)}"
         ids = [tag["id"] for tag in deck.select("[id]")]
         assert len(set(ids)) == len(ids)
+
+
+# --- in a browser -------------------------------------------------------------------------------
+
+#: How far the slide that is shown reaches, down and to the right.
+REACH = """() => {
+  const parts = [...document.querySelectorAll("section.present, section.present *")]
+    .filter(part => !part.closest("mjx-assistive-mml, aside") && part.getClientRects().length)
+    .map(part => part.getBoundingClientRect());
+  return [Math.max(...parts.map(box => box.bottom)), Math.max(...parts.map(box => box.right))];
+}"""
+CROWDED = """# Crowded
+
+**Does it fit?**
+
+## A table
+
+| a | b |
+|---|---|
+ROWS
+
+## A formula
+
+$$ x = WIDE $$
+
+## Words
+
+- WORDS
+"""
+CROWDED = CROWDED.replace("ROWS", f"| {'many words ' * 40} | one |\n" * 12)
+CROWDED = CROWDED.replace("WIDE", " + ".join(f"x_{{{n}}}" for n in range(90)))
+CROWDED = CROWDED.replace("WORDS", "\n- ".join(["many words " * 20] * 25))
+
+
+@pytest.fixture
+def show(built, tmp_path, chromium):
+    """Open a chapter's slides, without a network; a second window may come of it."""
+    slides.make_slides(built, tmp_path)
+    contexts = []
+
+    def show(name, query="", width=1280, height=720):
+        size = {"width": width, "height": height}
+        context = chromium.new_context(viewport=size, offline=True, has_touch=True)
+        context.set_default_timeout(180_000)  # for a machine that does other things meanwhile
+        contexts.append(context)
+        tab = context.new_page()
+        tab.goto((tmp_path / name).as_uri() + query)
+        tab.wait_for_selector("html[data-ready=yes]", state="attached")
+        return tab
+
+    yield show
+    for context in contexts:
+        context.close()
+
+
+def at(tab):
+    """Which slide is shown, from 1."""
+    return int(tab.locator("section.present").get_attribute("id").removeprefix("slide-"))
+
+
+def heard(tab):
+    """What a tab complains of from now on."""
+    trouble = []
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.on("requestfailed", lambda request: trouble.append(request.url))
+    return trouble
+
+
+def test_keys_and_a_finger_turn_the_slides(show):
+    tab = show("01_why.html")
+    n = tab.locator("section.slide").count()
+    assert at(tab) == 1 and n > 3
+    for key, number in (
+        *(("ArrowRight", 2), ("PageDown", 3), ("ArrowLeft", 2), ("Space", 3)),
+        *(("Home", 1), ("ArrowLeft", 1), ("End", n), ("ArrowRight", n)),
+    ):
+        tab.keyboard.press(key)
+        tab.wait_for_selector(f"#slide-{number}.present")
+    tab.wait_for_function(f"location.hash === '#/slide-{n}'")
+    tab.reload()
+    tab.wait_for_selector(f"#slide-{n}.present")
+    hand = tab.context.new_cdp_session(tab)
+    for kind, points in (
+        ("touchStart", [{"x": 300, "y": 400}]),
+        ("touchMove", [{"x": 600, "y": 400}]),
+        ("touchEnd", []),
+    ):
+        hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    tab.wait_for_selector(f"#slide-{n - 1}.present")
+
+
+def test_all_slides_are_seen_at_once(show):
+    tab = show("01_why.html")
+    tab.keyboard.press("o")
+    tab.wait_for_selector(".reveal.overview")
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("Escape")
+    tab.wait_for_selector(".reveal:not(.overview)")
+    assert at(tab) == 2
+
+
+def test_notes_are_shown_and_hidden_in_the_same_window(show):
+    tab = show("01_why.html")
+    notes = tab.locator(".speaker-notes")
+    assert not notes.is_visible()
+    tab.keyboard.press("n")
+    tab.wait_for_selector(".reveal.show-notes")
+    assert notes.is_visible() and "Counting comes first." in notes.inner_text()
+    assert tab.evaluate(REACH)[1] <= notes.bounding_box()["x"], "the notes lie on the slide"
+    tab.keyboard.press("ArrowRight")
+    assert at(tab) == 2 and "Counting comes first." in notes.inner_text()
+    tab.keyboard.press("n")
+    tab.wait_for_selector(".reveal:not(.show-notes)")
+    assert not notes.is_visible()
+
+
+def test_a_second_window_has_notes_clock_and_the_next_slide(show):
+    tab = show("01_why.html")
+    trouble = heard(tab)
+    with tab.context.expect_page() as opened:
+        tab.keyboard.press("s")
+    speaker = opened.value
+    speaker.wait_for_selector("#upcoming-slide iframe")
+    speaker.locator(".speaker-controls-notes", has_text="Counting comes first.").wait_for()
+    assert speaker.locator(".clock-value").inner_text().strip(" AMP").replace(":", "").isdigit()
+    current = speaker.frame_locator("#current-slide iframe")
+    upcoming = speaker.frame_locator("#upcoming-slide iframe")
+    upcoming.locator("section#slide-2.present").wait_for()
+    tab.keyboard.press("ArrowRight")
+    current.locator("section#slide-2.present").wait_for()
+    upcoming.locator("section#slide-3.present").wait_for()
+    speaker.keyboard.press("ArrowRight")  # the speaker's window turns the room's
+    tab.wait_for_selector("#slide-3.present")
+    assert trouble == []
+
+
+def test_printed_each_slide_is_a_sheet_and_the_notes_come_last(show):
+    tab = show("01_why.html", "?print-pdf")
+    tab.wait_for_selector(".pdf-page")
+    sheets = PdfReader(io.BytesIO(tab.pdf(prefer_css_page_size=True, print_background=True))).pages
+    n = tab.locator("section.slide").count()
+    text = [sheet.extract_text() for sheet in sheets]
+    assert [f"{i} / {n}" in words for i, words in enumerate(text, 1)] == [True] * n + [False]
+    assert "Counting comes" in text[n] and "Why count" in text[0]
+    assert "Counting comes" not in "".join(text[:n])
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1024, 768), (800, 1100)])
+def test_what_is_too_high_or_too_wide_for_a_slide_is_made_smaller(show, width, height):
+    tab = show("03_crowded.html", "", width, height)
+    sizes = {}
+    for i in range(1, tab.locator("section.slide").count() + 1):
+        tab.wait_for_selector(f"#slide-{i}.present")
+        down, right = tab.evaluate(REACH)
+        assert down <= height and right <= width, i
+        slide = tab.locator("section.present")
+        sizes[slide.locator("xpath=./h1|./h2").inner_text()] = slide.evaluate(
+            "s => s.style.fontSize"
+        )
+        tab.keyboard.press("ArrowRight")
+    assert sizes.pop("Crowded") == "24px", "what fits is left as it is"
+    assert sizes.pop("A formula") == "24px", "a formula gets smaller by itself"
+    assert len(sizes) == 2 and all(6 < float(size[:-2]) < 24 for size in sizes.values()), sizes
+
+
+def test_without_reveal_js_the_command_says_what_is_missing(copied, monkeypatch, capsys):
+    monkeypatch.setattr(slides, "find_spec", lambda name: None)
+    assert slides.main() == 1
+    assert "pip install sphinx-revealjs" in capsys.readouterr().out
 
 
 def test_the_guide_has_notes_for_every_chapter_of_the_book():
