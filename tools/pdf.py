@@ -55,6 +55,8 @@ pre, .cell_output, .cell_input, .highlight, .pst-scrollable-table-container, div
   overflow: visible !important; max-height: none !important; }
 pre { font-size: 11.5px !important; padding: 0.6em 0.8em; }
 pre.wrapped { white-space: pre-wrap; overflow-wrap: anywhere; }
+.sd-tab-set > .sd-tab-content { display: block !important; }
+.sd-tab-set > * { order: 0 !important; width: 100%; }
 .copybtn, .toggle-button, .sd-summary-state-marker { display: none !important; }
 .formula { max-width: 100%; background: none !important; padding: 0 !important; }
 div.math > mjx-container { text-align: center; display: block; margin: 0.6em 0; }

@@ -181,6 +181,10 @@ THIRD = r"""<html><head><title>C</title></head><body><article class="bd-article"
 <div class="math notranslate nohighlight">\[ -\log P(x) = \sum_{i=1}^{784} x_i \]</div>
 <section id="deep"><h2>Of <span class="math notranslate nohighlight">\(\sigma\)</span></h2>
 <table><tr>WIDE</tr></table><pre>LONG</pre><p>Below.</p>
+<style>.sd-tab-content { display: none; } input:checked + label + div { display: block; }</style>
+<div class="sd-tab-set"><input type="radio" name="a" checked><label>Linux</label>
+<div class="sd-tab-content">like this</div><input type="radio" name="a"><label>Windows</label>
+<div class="sd-tab-content">like that</div></div>
 <p style="margin-top: 290mm">Far below.</p></section></section></article>
 <footer><p class="component-author">By somebody</p><div class="extra_footer">CC BY
 <p class="made-with">Version 9.8.7</p></div></footer></body></html>"""
@@ -264,6 +268,7 @@ def test_sheets_are_numbered_titled_and_listed_with_their_numbers(sheets):
         "How 6",
         "so 6",
     ]
+    assert "Linux\nlike this\nWindows\nlike that" in text[2]  # which a screen shows one at a time
     assert "Far below." in text[3]
     heads = ['Sums "and" \\ more'] * 2 + ["Why count", "How"]
     assert [line.splitlines()[0] for line in text[2:]] == heads
