@@ -520,7 +520,8 @@ _STYLE = """
   :root { --text: #e8eaed; --paper: #14171a; --soft: #aab2bb;
     --accent: #7fc1f5; --panel: #23282e; } }
 * { box-sizing: border-box; }
-html, body { margin: 0; background: var(--paper); color: var(--text); }
+html, body, .reveal-viewport { margin: 0; background: var(--paper); color: var(--text); }
+.reveal .controls, .reveal .progress { color: var(--accent); }
 .reveal .slides { text-align: left; font: 24px/1.4 system-ui, sans-serif; }
 .reveal .slides section.slide { width: 1280px; height: 720px; padding: 40px 90px 24px;
   flex-direction: column; outline: none; }

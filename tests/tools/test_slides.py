@@ -431,6 +431,23 @@ def test_what_is_too_high_or_too_wide_for_a_slide_is_made_smaller(show, width, h
     assert len(sizes) == 2 and all(6 < float(size[:-2]) < 24 for size in sizes.values()), sizes
 
 
+def test_slides_are_light_or_dark_as_the_reader_s_system_has_it(show):
+    tab, lightness = show("01_why.html"), {}
+    for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
+        lightness[scheme] = tab.evaluate(
+            """() => ["color", "backgroundColor"].map(name => {
+                const slide = document.querySelector("section.present");
+                const own = name === "color" ? slide : document.body;
+                return Math.max(...getComputedStyle(own)[name].match(/\\d+/g).map(Number));
+            })"""
+        )
+    text, paper = lightness["light"]
+    assert text < 100 and paper > 200
+    text, paper = lightness["dark"]
+    assert text > 200 and paper < 100
+
+
 def test_without_reveal_js_the_command_says_what_is_missing(copied, monkeypatch, capsys):
     monkeypatch.setattr(slides, "find_spec", lambda name: None)
     assert slides.main() == 1
