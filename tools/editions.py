@@ -2,7 +2,7 @@
 
 Each exercise of a chapter has a code cell tagged ``solution`` and, after it, one tagged ``check``.
 The students' edition has an empty function in the place of each solution; the instructors' edition
-shows the solutions unfolded.
+shows the solutions unfolded, and has the pages of ``chapters/instructor``, which are in no other.
 ``python -m tools.editions student`` writes and builds the first in ``_build/student``,
 ``instructor`` the second in ``_build/instructor``; with ``--no-build`` it only writes the
 notebooks, which takes a second.
@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
+import yaml
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.myst_role import myst_role_plugin
@@ -216,6 +217,15 @@ def write(edition: str, folder: Path) -> Path:
             shutil.copytree(source, target, ignore=unwanted)
         else:
             shutil.copy2(source, target)
+    own = folder / "chapters" / "instructor"
+    if edition != "instructor":
+        shutil.rmtree(own, ignore_errors=True)
+    elif pages := sorted(path.stem for path in own.glob("*.md")):
+        toc = folder / "_toc.yml"
+        told = yaml.safe_load(toc.read_text(encoding="utf-8"))
+        files = [{"file": f"chapters/instructor/{page}"} for page in pages]
+        told["parts"].append({"caption": "For instructors only", "chapters": files})
+        toc.write_text(yaml.safe_dump(told, sort_keys=False), encoding="utf-8")
     config = folder / "_config.yml"
     settings = re.sub(r"(?m)^  url: \S+", '  url: ""', config.read_text(encoding="utf-8"))
     config.write_text(settings, encoding="utf-8")

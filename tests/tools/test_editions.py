@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import missing
 
+from helpers.phantom import write_cohort
 from tools import editions
 
 CHAPTERS = sorted((editions.BOOK / "chapters").glob("*.ipynb"))
@@ -299,6 +300,93 @@ def test_any_console_is_told_where_it_is_written(tmp_path, monkeypatch, encoding
     assert editions.main(["student", "--no-build"]) == 0
     shown.flush()
     assert b"\\u6570\\u636e" in shown.buffer.getvalue()
+
+
+# --- projects -------------------------------------------------------------------------------------
+
+WORKED = editions.BOOK / "chapters" / "instructor" / "projects.md"
+TITLE = "The three projects, worked"
+
+
+def pages_of(toc):
+    toc = yaml.safe_load(toc.read_text(encoding="utf-8"))
+    return [page["file"] for part in toc["parts"] for page in part["chapters"]]
+
+
+def test_only_a_teacher_finds_the_projects_worked(written, tmp_path):
+    assert TITLE in WORKED.read_text(encoding="utf-8")
+    taught = editions.write("instructor", tmp_path / "instructor")
+    page = "chapters/instructor/projects"
+    assert pages_of(taught / "_toc.yml") == [*pages_of(editions.BOOK / "_toc.yml"), page]
+    assert (taught / page).with_suffix(".md").read_bytes() == WORKED.read_bytes()
+    assert pages_of(written / "_toc.yml") == pages_of(editions.BOOK / "_toc.yml")
+    texts = [path for path in written.rglob("*") if path.suffix in (".md", ".ipynb", ".py")]
+    assert len(texts) > 40
+    assert not [path for path in texts if TITLE in path.read_text(encoding="utf-8")]
+    editions.write("instructor", taught)  # once more, and nothing is taken for somebody's work
+    assert not list(taught.glob("kept-*")) and pages_of(taught / "_toc.yml")[-1] == page
+
+
+def code_of(page):
+    return re.findall(r"```(?:\{code-cell\} ipython3|python)\n(.*?)```", page, flags=re.DOTALL)
+
+
+def test_every_project_has_its_parts_and_is_worked():
+    page = (WORKED.parents[1] / "projects.md").read_text(encoding="utf-8")
+    worked = WORKED.read_text(encoding="utf-8")
+    projects = page.split("## How it is marked")[1].split("\n## ")[1:]
+    assert len(projects) == 3
+    for project in projects:
+        title = project.splitlines()[0]
+        assert f"\n## {title}\n" in worked
+        parts = "The question.", "Needs", "The data.", "What to do.", "Pitfalls.", "A plain start."
+        places = [project.index(f"**{part}**") for part in parts]
+        assert places == sorted(places)
+        assert set(re.findall(r"`ch-[\w-]+`", project))
+        assert len(code_of(project)) == 1
+    points = re.findall(r"^\| [^|]+ \| (\d+) \|", page, flags=re.MULTILINE)
+    rubric = [int(n) for n in points[-6:]]
+    assert sum(rubric) == 20 and "Twenty points" in page
+
+
+def test_the_plain_starts_of_the_projects_run(monkeypatch, tmp_path):
+    digits, window, soop = code_of((WORKED.parents[1] / "projects.md").read_text(encoding="utf-8"))
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1")
+    namespace = {}
+    exec(digits.replace("(4, 9)", '(4, 9), source="sklearn"'), namespace)
+    assert namespace["codes"].shape == (len(namespace["digits"].y_test), 2)
+    exec(window, namespace)
+    assert namespace["unexplained"][namespace["scan"].lesion].mean() > 0
+    case = write_cohort(tmp_path / "soop", 1)[0]
+    monkeypatch.setenv("VAE_BOOK_DATA", str(tmp_path))
+    exec(soop, namespace)
+    assert namespace["scan"].subject_id == case.subject_id and namespace["scan"].lesion.any()
+
+
+def test_the_worked_projects_run_on_a_few(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("VAE_BOOK_QUICK", "1")
+    monkeypatch.setenv("VAE_BOOK_DATA", str(tmp_path))
+    monkeypatch.setenv("VAE_BOOK_OUTPUT", str(tmp_path / "made"))
+    code = "\n".join(code_of(WORKED.read_text(encoding="utf-8")))
+    fewer = {
+        "load_mnist((4, 9))": 'load_mnist((4, 9), source="sklearn")',
+        "for seed in range(3)": "for seed in range(1)",
+        "range(7000, 7040)": "range(7000, 7003)",
+        "n_synthetic=28": "n_synthetic=3",
+    }
+    for all_of_them, few in fewer.items():
+        assert code.count(all_of_them) == 1
+        code = code.replace(all_of_them, few)
+    namespace = {}
+    exec(code, namespace)
+    assert list(namespace["runs"]["likelihood"]) == list(namespace["likelihoods"])
+    assert namespace["runs"][["clusters", "line"]].min(axis=None) >= 0.4
+    assert set(namespace["found"]) == {"ml", "brightness"} | {
+        f"{reach} mm" for reach in namespace["REACHES"]
+    }
+    assert namespace["in_pairs"]("6 mm")["high"] == 0  # from itself
+    assert (namespace["seen"]["fault"] == "").all() and len(namespace["seen"]) >= 3
+    assert "0 left out" in capsys.readouterr().out
 
 
 # --- a course for nbgrader ------------------------------------------------------------------------
