@@ -235,7 +235,7 @@ def _slices(path: Path | None) -> tuple[bool, str, str]:
         with path.open("rb") as file:
             n_patients = len(np.load(file)["subject_id"])
     except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
-        return False, name, f"{path} cannot be read: {error}\n{fetch} fetches it again"
+        return False, name, f"{path} cannot be read: {in_words(error)}\n{fetch} fetches it again"
     return True, name, f"real patients, one slice of each: {n_patients:,}"
 
 

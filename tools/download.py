@@ -33,7 +33,7 @@ import requests
 from PIL import Image
 from tqdm import tqdm
 
-from helpers import mnist
+from helpers import in_words, mnist
 from helpers.data import data_folder, find_data
 from helpers.scans import find_cases
 from tools import speak_to_any_console
@@ -398,12 +398,12 @@ def _fetch(data_set: DataSet, staging: Path, checksum: str) -> Path:
     except OSError as error:  # the requests library's errors are among these
         kept = f"{part.stat().st_size:,} bytes are" if part.exists() else "Nothing is"
         raise OSError(
-            f"{data_set.url}: the download stopped: {error}. {kept} kept in {staging}; "
+            f"{data_set.url}: the download stopped: {in_words(error)}. {kept} kept in {staging}; "
             "the same command goes on from there."
         ) from error
     except ValueError as error:  # pooch names the file and both checksums
         part.unlink(missing_ok=True)
-        raise ValueError(f"{data_set.url}: {error} {data_set.unverified}".rstrip()) from error
+        raise ValueError(f"{data_set.url}: {in_words(error)} {data_set.unverified}".rstrip()) from error
     part.unlink(missing_ok=True)
     return archive
 
@@ -468,7 +468,7 @@ def _unpack(archive: Path, members: str) -> Path:
                 zipped.extract(item, folder)
     except (zipfile.BadZipFile, zlib.error) as error:
         archive.unlink()
-        raise ValueError(f"{archive}: expected a whole zip archive, found: {error}") from error
+        raise ValueError(f"{archive}: expected a whole zip archive, found: {in_words(error)}") from error
     return folder
 
 
@@ -552,7 +552,7 @@ def _fetch_many(patients: Sequence[Sequence[_File]], staging: Path, target: Path
             pool.shutdown(cancel_futures=True)
             if isinstance(error, OSError):  # the requests library's errors are among these
                 raise OSError(
-                    f"the download stopped: {error}. What has arrived is kept in {staging} and "
+                    f"the download stopped: {in_words(error)}. What has arrived is kept in {staging} and "
                     f"{target}; the same command goes on from there."
                 ) from error
             raise
@@ -623,10 +623,10 @@ def _fetch_file(file: _File, path: Path, show, stop: threading.Event, session) -
         except requests.RequestException as error:
             answer = error.response
             if answer is not None and answer.status_code not in _BUSY:
-                raise _FileError(f"{file.url}: expected the file, found {error}") from error
+                raise _FileError(f"{file.url}: expected the file, found {in_words(error)}") from error
             if attempt == _TRIES:
                 raise requests.ConnectionError(
-                    f"{file.url}: asked {_TRIES} times, the last time: {error}"
+                    f"{file.url}: asked {_TRIES} times, the last time: {in_words(error)}"
                 ) from error
             continue
         fault = file.fault(part)
@@ -684,7 +684,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Interrupted. The same command goes on from what is in {kept}.", file=sys.stderr)
         return 130
     except (OSError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {in_words(error)}", file=sys.stderr)
         return 1
     return 0
 

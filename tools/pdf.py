@@ -270,7 +270,7 @@ def _find_again(article: Tag, path: Path, built: Path) -> None:
             try:
                 file = find_picture(tag[name], path, built)
             except FileNotFoundError as error:
-                print(f"{path}: {error}")
+                print(f"{path}: {in_words(error)}")
                 file = (path.parent / tag[name]).resolve()
             if file:
                 tag[name] = file.as_uri()

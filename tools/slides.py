@@ -292,7 +292,7 @@ def _put_in(image: Tag, page: Path, built: Path) -> None:
     try:
         path = find_picture(address, page, built)
     except FileNotFoundError as error:
-        print(f"{page}: {error}")
+        print(f"{page}: {in_words(error)}")
         say_instead(image, f"A picture is missing here: {escape(image.get('alt') or address)}")
         return
     if path is None:
