@@ -54,7 +54,10 @@ WRONG = {
         "np.fill_diagonal(distance, np.inf)",
     ),
     "bootstrap-median": ("rng.integers(n, size=n)", "rng.permutation(n)"),
-    "leak": ("GroupKFold(5).split(x, groups=patients)", "KFold(5, shuffle=True).split(x)"),
+    "leak": (
+        "GroupKFold(5).split(codes, groups=patients)",
+        "KFold(5, shuffle=True).split(codes)",
+    ),
     "residuals": ("np.maximum(off, 0)", "np.maximum(-off, 0)"),
     "contaminated": ("PCA(k).fit(train)", "PCA(k).fit(x)"),
     "restored": ("penalty * variance", "penalty"),
