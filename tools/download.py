@@ -403,7 +403,9 @@ def _fetch(data_set: DataSet, staging: Path, checksum: str) -> Path:
         ) from error
     except ValueError as error:  # pooch names the file and both checksums
         part.unlink(missing_ok=True)
-        raise ValueError(f"{data_set.url}: {in_words(error)} {data_set.unverified}".rstrip()) from error
+        raise ValueError(
+            f"{data_set.url}: {in_words(error)} {data_set.unverified}".rstrip()
+        ) from error
     part.unlink(missing_ok=True)
     return archive
 
@@ -468,7 +470,9 @@ def _unpack(archive: Path, members: str) -> Path:
                 zipped.extract(item, folder)
     except (zipfile.BadZipFile, zlib.error) as error:
         archive.unlink()
-        raise ValueError(f"{archive}: expected a whole zip archive, found: {in_words(error)}") from error
+        raise ValueError(
+            f"{archive}: expected a whole zip archive, found: {in_words(error)}"
+        ) from error
     return folder
 
 
@@ -552,8 +556,8 @@ def _fetch_many(patients: Sequence[Sequence[_File]], staging: Path, target: Path
             pool.shutdown(cancel_futures=True)
             if isinstance(error, OSError):  # the requests library's errors are among these
                 raise OSError(
-                    f"the download stopped: {in_words(error)}. What has arrived is kept in {staging} and "
-                    f"{target}; the same command goes on from there."
+                    f"the download stopped: {in_words(error)}. What has arrived is kept in "
+                    f"{staging} and {target}; the same command goes on from there."
                 ) from error
             raise
     if faults:
@@ -623,7 +627,9 @@ def _fetch_file(file: _File, path: Path, show, stop: threading.Event, session) -
         except requests.RequestException as error:
             answer = error.response
             if answer is not None and answer.status_code not in _BUSY:
-                raise _FileError(f"{file.url}: expected the file, found {in_words(error)}") from error
+                raise _FileError(
+                    f"{file.url}: expected the file, found {in_words(error)}"
+                ) from error
             if attempt == _TRIES:
                 raise requests.ConnectionError(
                     f"{file.url}: asked {_TRIES} times, the last time: {in_words(error)}"
