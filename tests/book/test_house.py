@@ -15,7 +15,6 @@ HIDDEN = {"remove-cell", "remove-input", "hide-cell", "hide-input"}
 #: Written before the rule of nine and twenty lines, and to be rewritten.
 LONG_WINDED = {
     "05_lesions_in_latent_space",
-    "10_few_labels",
 }
 
 
