@@ -40,7 +40,7 @@ READOUTS = {
     "trees": HistGradientBoostingClassifier(
         min_samples_leaf=100, learning_rate=0.05, random_state=0
     ),
-    "forest": ExtraTreesClassifier(300, min_samples_leaf=20, n_jobs=-1, random_state=0),
+    "forest": ExtraTreesClassifier(100, min_samples_leaf=20, n_jobs=-1, random_state=0),
 }
 CLUSTERINGS = {
     "k-means, 20": KMeans(20, n_init=4, random_state=0),
