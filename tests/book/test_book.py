@@ -173,6 +173,33 @@ def test_the_losses_shown_in_chapter_2_are_the_helpers():
     assert spread == pytest.approx(expected, rel=0.03)
 
 
+def test_the_loss_written_out_in_chapter_3_is_the_helpers():
+    given = {
+        "keras": vae.keras,
+        "ops": vae.keras.ops,
+        "Sampling": vae.Sampling,
+        "kl_divergence": vae.kl_divergence,
+        "reconstruction_loss": vae.reconstruction_loss,
+    }
+    helper = vae.build_dense_vae(3, input_shape=(6, 6), hidden_units=8)
+    by_hand = shown_once("03", **given)["WrittenOut"](helper.encoder, helper.decoder)
+    x = np.random.default_rng(0).uniform(size=(7, 6, 6)).astype(np.float32)
+    y_pred = helper(x)
+    expected = helper.compute_loss(x, y_pred=y_pred)
+    found = by_hand.compute_loss(x, y_pred=tuple(y_pred.values()))
+    np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=1e-6)
+    assert [part.shape for part in by_hand(x)] == [part.shape for part in y_pred.values()]
+
+    # Keras trains by it: the weights move, and `evaluate` gives the loss, but for its own noise.
+    by_hand.compile(optimizer="adam")
+    before = helper.encoder.get_weights()
+    by_hand.fit(x, epochs=1, verbose=0)
+    assert not np.array_equal(before[0], helper.encoder.get_weights()[0])
+    helper.compile()
+    losses = by_hand.evaluate(x, verbose=0), helper.evaluate(x, verbose=0, return_dict=True)["loss"]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
 def shown_in_chapter_4(head):
     return shown_once("04", head=head, ml=np.prod(head.spacing) / 1000)
 

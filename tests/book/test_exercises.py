@@ -45,7 +45,7 @@ WRONG = {
     "purity-recall": ("hits / is_lesion.sum()", "hits / len(is_lesion)"),
     "both-sides": ("set(patients[train]) & set(patients[test])", "set(train) & set(test)"),
     "average-precision": ("purity[truth].mean()", "purity.mean()"),
-    "price-of-lesion": ("return x * math.log(x / drawn) + paper", "return paper"),
+    "price-of-lesion": ("return pixel * math.log(pixel / drawn) + paper", "return paper"),
     "best-of-guesses": ("range(n_methods)", "range(1)"),
     "alarm": (" * (1 - prevalence)", ""),
     "recall-at-purity": ("hits[pure]", "hits[np.cumprod(pure).astype(bool)]"),

@@ -12,10 +12,6 @@ BOOK = Path(__file__).parents[2]
 ROOMS = ("helpers", "tools", "_ext")
 CHAPTERS = sorted((BOOK / "chapters").glob("*.ipynb"))
 HIDDEN = {"remove-cell", "remove-input", "hide-cell", "hide-input"}
-#: Written before the rule of nine and twenty lines, and to be rewritten.
-LONG_WINDED = {
-    "05_lesions_in_latent_space",
-}
 
 
 def modules(room):
@@ -124,6 +120,4 @@ def visible(path):
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_code_is_read_without_scrolling(path):
     lines = visible(path)
-    short = max(lines) <= 20 and statistics.median_low(lines) <= 9
-    # An exception that keeps the rule is none any more.
-    assert short != (path.stem in LONG_WINDED), sorted(lines)
+    assert max(lines) <= 20 and statistics.median_low(lines) <= 9, sorted(lines)
