@@ -332,6 +332,34 @@ def test_no_claim_is_so_wide_that_it_says_nothing():
             assert lower <= upper and upper - lower <= max(0.12, 0.6 * middle), claim
 
 
+#: Words that a page computes from an interval. Where an end of it lies near zero, another machine's
+#: last digits may move the word by one step; the page then prints the other word, and stays true.
+STEPS = (
+    ("is behind", "cannot be told apart from", "is ahead of"),
+    ("a loss", "neither surely a gain nor a loss", "a gain"),
+    ("less", "neither surely more nor surely less", "more"),
+    ("none", "one", "two", "three", "four"),
+)
+
+
+def holds(value, claim):
+    if claim["upper"]:
+        return float(claim["lower"]) <= value <= float(claim["upper"])
+    for words in STEPS:
+        if {value, claim["lower"]} <= set(words):
+            return abs(words.index(value) - words.index(claim["lower"])) <= 1
+    return value == claim["lower"]
+
+
+def test_a_word_may_move_by_a_step_and_no_further():
+    ahead = {"lower": "is ahead of", "upper": ""}
+    assert holds("is ahead of", ahead) and holds("cannot be told apart from", ahead)
+    assert not holds("is behind", ahead) and not holds("a gain", ahead)
+    assert holds("x", {"lower": "x", "upper": ""}) and not holds("y", {"lower": "x", "upper": ""})
+    assert holds(0.5, {"lower": "0.4", "upper": "0.6"})
+    assert not holds(0.7, {"lower": "0.4", "upper": "0.6"})
+
+
 @each_notebook
 def test_every_claim_holds(executed):
     values = glued(executed)
@@ -347,7 +375,6 @@ def test_every_claim_holds(executed):
     broken = []
     for claim in claims:
         value, lower, upper = values[claim["key"]], claim["lower"], claim["upper"]
-        holds = float(lower) <= value <= float(upper) if upper else value == lower
-        if not holds:
+        if not holds(value, claim):
             broken.append(f"{claim['key']} = {value}, not {lower} to {upper}: {claim['sentence']}")
     assert not broken, "\n".join(broken)
