@@ -338,7 +338,8 @@ STEPS = (
     ("is behind", "cannot be told apart from", "is ahead of"),
     ("a loss", "neither surely a gain nor a loss", "a gain"),
     ("less", "neither surely more nor surely less", "more"),
-    ("none", "one", "two", "three", "four"),
+    ("is ahead of some, and not of all, of", "is ahead of"),
+    ("none", "one", "two", "three", "all four"),
 )
 
 
