@@ -312,8 +312,8 @@ def interval(draws, minus=None) -> tuple[float, float, float]:
 
     Examples
     --------
-    >>> interval([0.5, 0.4, 0.6], minus=[0.2, 0.1, 0.3])
-    (0.3, 0.3, 0.3)
+    >>> interval([0.5, 0.25, 0.75], minus=[0.25, 0.0, 0.5])
+    (0.25, 0.25, 0.25)
     """
     draws = np.asarray(draws, dtype=float)
     rival = np.zeros_like(draws) if minus is None else np.asarray(minus, dtype=float)

@@ -1514,7 +1514,9 @@ class TestResampling:
         assert loaded.dwi.shape == loaded.lesion.shape == loaded.brain.shape == (24, 40, 40)
         assert loaded.lesion.sum() / 8 == mask.sum()
         assert loaded.brain[loaded.lesion].all()
-        assert (loaded.brain == (loaded.dwi > 0)).all()
+        # Interpolation smears the rim into the air; the brain does not grow by it.
+        assert loaded.brain.sum() / 8 == (scan > 0).sum()
+        assert (loaded.dwi[loaded.brain] > 0).all()
 
     @pytest.mark.parametrize(
         "spacing",
