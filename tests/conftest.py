@@ -18,6 +18,15 @@ def missing(reason):
     (pytest.fail if os.environ.get("BOOK_BUILT") else pytest.skip)(reason)
 
 
+#: How far everything on the slide that is shown reaches, down and to the right.
+REACH = """() => {
+  const parts = [...document.querySelectorAll("section.present, section.present *")]
+    .filter(part => !part.closest("mjx-assistive-mml, aside") && part.getClientRects().length)
+    .map(part => part.getBoundingClientRect());
+  return [Math.max(...parts.map(box => box.bottom)), Math.max(...parts.map(box => box.right))];
+}"""
+
+
 @pytest.fixture(scope="module")
 def chromium():
     path = shutil.which("chromium") or shutil.which("google-chrome")

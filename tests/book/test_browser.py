@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import missing
+from conftest import REACH, missing
 
 from helpers.live_figures import live_decoder, live_scatter, live_slices
 from helpers.vae import build_dense_vae, keras
@@ -101,15 +101,6 @@ def test_a_page_is_no_wider_than_a_phone(tab, page):
     tab.set_viewport_size(PHONE)
     visit(tab, page)
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-
-
-#: How far everything on the slide that is shown reaches, down and to the right.
-REACH = """() => {
-  const parts = [...document.querySelectorAll("section.present, section.present *")]
-    .filter(part => !part.closest("mjx-assistive-mml, aside") && part.getClientRects().length)
-    .map(part => part.getBoundingClientRect());
-  return [Math.max(...parts.map(box => box.bottom)), Math.max(...parts.map(box => box.right))];
-}"""
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.split("/")[-1][:2].isdigit()])

@@ -1,11 +1,13 @@
 """Facts about the VAE that is told the other side; the same on TensorFlow, JAX and PyTorch."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.stats import multivariate_normal, norm
+from test_vae import Batches, as_tf_data, evaluated
 
 from helpers.hemispheres import Midline
 from helpers.mirror_vae import (
@@ -363,31 +365,7 @@ def losses_of(vae, x, y=None):
     return spent.sum(axis=(1, 2)) + vae.beta * kl
 
 
-def evaluated(vae, *data, **settings):
-    return vae.evaluate(*data, verbose=0, return_dict=True, **settings)
-
-
-class Batches(keras.utils.PyDataset):
-    """Tuples of arrays, in batches of 40, as Keras wants them."""
-
-    def __init__(self, *arrays):
-        super().__init__()
-        self.arrays = arrays
-
-    def __len__(self):
-        return len(self.arrays[0]) // 40
-
-    def __getitem__(self, i):
-        return tuple(part[40 * i : 40 * i + 40] for part in self.arrays)
-
-
-def as_tf_data(*arrays):
-    import tensorflow as tf
-
-    return tf.data.Dataset.from_tensor_slices(arrays).batch(40)
-
-
-SOURCES = [Batches, as_tf_data]
+SOURCES = [partial(source, size=40) for source in (Batches, as_tf_data)]
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])

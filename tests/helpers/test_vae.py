@@ -804,23 +804,23 @@ def evaluated(vae, *data, **settings):
 
 
 class Batches(keras.utils.PyDataset):
-    """Tuples of arrays, in batches of 50, as Keras wants them."""
+    """Tuples of arrays, in batches of one size, as Keras wants them."""
 
-    def __init__(self, *arrays):
+    def __init__(self, *arrays, size=50):
         super().__init__()
-        self.arrays = arrays
+        self.arrays, self.size = arrays, size
 
     def __len__(self):
-        return len(self.arrays[0]) // 50
+        return len(self.arrays[0]) // self.size
 
     def __getitem__(self, i):
-        return tuple(part[50 * i : 50 * i + 50] for part in self.arrays)
+        return tuple(part[self.size * i : self.size * (i + 1)] for part in self.arrays)
 
 
-def as_tf_data(*arrays):
+def as_tf_data(*arrays, size=50):
     import tensorflow as tf
 
-    return tf.data.Dataset.from_tensor_slices(arrays).batch(50)
+    return tf.data.Dataset.from_tensor_slices(arrays).batch(size)
 
 
 def as_loader(*arrays):

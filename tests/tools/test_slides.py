@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
+from conftest import REACH
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pypdf import PdfReader
 
@@ -270,13 +271,6 @@ def test_who_cannot_see_or_has_no_mouse_can_follow(decks):
 
 # --- in a browser -------------------------------------------------------------------------------
 
-#: How far the slide that is shown reaches, down and to the right.
-REACH = """() => {
-  const parts = [...document.querySelectorAll("section.present, section.present *")]
-    .filter(part => !part.closest("mjx-assistive-mml, aside") && part.getClientRects().length)
-    .map(part => part.getBoundingClientRect());
-  return [Math.max(...parts.map(box => box.bottom)), Math.max(...parts.map(box => box.right))];
-}"""
 CROWDED = """# Crowded
 
 **Does it fit?**
