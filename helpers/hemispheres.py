@@ -258,8 +258,11 @@ def smooth_in_brain(volume: np.ndarray, brain: np.ndarray, sigma: float) -> np.n
         gaussian_filter1d(np.eye(n, dtype=np.float32), sigma, mode="constant")
         for n in brain.shape[1:]
     )
-    weight = along_rows @ brain.astype(np.float32) @ along_columns
-    total = along_rows @ values @ along_columns
+
+    def smooth(x):  # all rows of all slices at once first
+        return along_rows @ (x.reshape(-1, x.shape[2]) @ along_columns).reshape(x.shape)
+
+    weight, total = smooth(brain.astype(np.float32)), smooth(values)
     return np.divide(total, weight, out=np.zeros_like(total), where=brain)
 
 
