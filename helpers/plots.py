@@ -442,10 +442,10 @@ def draw_concept_map() -> Figure:
         _arrow(axis, np.array([x, y]) + reach, np.array([to_x, to_y]) - reach)
         middle = (x + to_x) / 2, (y + to_y) / 2
         if up:
-            axis.text(middle[0] + 0.15, middle[1], verb, va="center", fontsize=7, color="black")
+            axis.text(middle[0] + 0.15, middle[1], verb, va="center", fontsize=8, color="black")
         else:
             above = middle[0], middle[1] + 0.15
-            axis.text(*above, verb, ha="center", va="bottom", fontsize=7, color="black")
+            axis.text(*above, verb, ha="center", va="bottom", fontsize=8, color="black")
     return figure
 
 

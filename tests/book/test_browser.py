@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import REACH, missing
 
 from helpers.live_figures import live_decoder, live_scatter, live_slices
+from helpers.plots import plt
 from helpers.vae import build_dense_vae, keras
 from tools.pdf import contents
 
@@ -101,6 +102,21 @@ def test_a_page_is_no_wider_than_a_phone(tab, page):
     tab.set_viewport_size(PHONE)
     visit(tab, page)
     assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@each_page
+def test_no_word_of_a_figure_is_too_small_on_a_phone(tab, page):
+    tab.set_viewport_size(PHONE)
+    visit(tab, page)
+    figures = tab.evaluate(
+        "() => [...document.querySelectorAll('div.cell_output figure img')]"
+        ".map(i => [i.closest('figure').id, i.clientWidth / i.naturalWidth])"
+    )
+    # 8 points is the smallest type of all figures, see test_no_word_of_a_figure_is_under_8_points.
+    pixels = {name: 8 / 72 * plt.rcParams["figure.dpi"] * scale for name, scale in figures}
+    assert all(size >= 8.99 for size in pixels.values()), pixels
+    tab.set_viewport_size(DESKTOP)
+    tab.wait_for_function("!document.querySelector('.figure-frame[tabindex]')")
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if p.split("/")[-1][:2].isdigit()])

@@ -1,5 +1,8 @@
 """The figures show what they are given."""
 
+import re
+from pathlib import Path
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.text import Text
 
 from helpers import plots
 
@@ -130,3 +134,23 @@ def test_a_lesion_is_there_or_not(value):
     assert plots.show_slice(np.ones((56, 56)), lesion=np.sign(lesion) == 1) is not None
     with pytest.raises(ValueError, match=r"image's shape \(56, 56\), found \(56, 50\)"):
         plots.show_slice(np.ones((56, 56)), lesion=np.zeros((56, 50)))
+
+
+def test_no_word_of_a_figure_is_under_8_points():
+    curve = {"loss": [3, 2], "val_loss": [3, 2.5], "kl_loss": [0, 1], "val_kl_loss": [0, 1]}
+    plots.draw_concept_map()
+    plots.draw_architecture()
+    plots.learning_curves(
+        curve | {"reconstruction_loss": [3, 1], "val_reconstruction_loss": [3, 1]}
+    )
+    plots.image_grid(np.zeros((4, 5, 5)), columns=2, row_labels=["a", "b"])
+    plots.scatter_by_class(np.eye(2), np.array([0, 1]), ["a", "b"])
+    for number in plt.get_fignums():
+        words = [text for text in plt.figure(number).findobj(Text) if text.get_text()]
+        assert words and min(text.get_fontsize() for text in words) >= 8
+    # What chapters draw themselves is of the size that is set for all, or says its own in points.
+    for path in Path(__file__).parents[2].glob("chapters/*.ipynb"):
+        for size in re.findall(
+            r"(?:font|label|title)_?size=\\?\"?([\w.-]+)", path.read_text("utf-8")
+        ):
+            assert float(size) >= 8, path
