@@ -71,11 +71,13 @@ WRONG = {
     "mean-score": ("total / np.maximum(count, 1)", "total"),
     "block-dice": ("(lesion.sum() + painted)", "painted"),
     "whom-next": (" if name not in outlined", ""),
-    "will-it-fit": (" * 4", ""),
+    "alarms-per-litre": ("(marked & brain)", "marked"),
     "whole-file": ("while file.read(2**20)", "if file.read(2**20)"),
     "mask-off": ("(0, n - 1)", "(0, 0)"),
-    "many-workers": ("2 / gain_of_two - 1", "1 - gain_of_two / 2"),
     "how-unusual": ("- below + 1) / (len(reference) + 1)", "- below) / len(reference)"),
+    "will-it-fit": (" * 4", ""),
+    "many-workers": ("2 / gain_of_two - 1", "1 - gain_of_two / 2"),
+    "mixed-order": ("rng.permutation(len(pairs))", "range(len(pairs))"),
 }
 
 
