@@ -409,7 +409,7 @@ def draw_concept_map() -> Figure:
     }
     steps = (
         ("images without\nlabels (1)", "autoencoder (2)", "train"),
-        ("autoencoder (2)", "VAE (2)", "and a prior"),
+        ("autoencoder (2)", "VAE (2)", "a prior"),
         ("VAE (2)", "digits (3)", "tried on"),
         ("images without\nlabels (1)", "scans (4)", "such as"),
         ("scans (4)", "patches (4)", "cut into"),
