@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from sklearn.base import clone
 from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.model_selection import GroupKFold
@@ -388,7 +389,7 @@ def held_out_score(readout, codes, folds, is_lesion) -> np.ndarray:
     Parameters
     ----------
     readout : scikit-learn classifier
-        Fitted anew for each fold.
+        Fitted anew for each fold; the one given is not touched.
     codes : sequence of (ndarray, ndarray)
         For each fold, the codes of the patches to fit on and of those held out.
     folds : sequence of (ndarray of int, ndarray of int)
@@ -421,6 +422,7 @@ def held_out_score(readout, codes, folds, is_lesion) -> np.ndarray:
     # All folds are looked at before the first one is fitted, which may take long.
     _check_folds(folds, codes, is_lesion)
     score = np.full(len(is_lesion), np.nan)
+    readout = clone(readout)  # so that the one given is what it was
     for (train, test), (code_train, code_test) in zip(folds, codes, strict=True):
         readout.fit(code_train, is_lesion[train])
         score[test] = readout.predict_proba(code_test)[:, 1]

@@ -266,7 +266,7 @@ class MirrorVAE(OwnLoss):
         y_pred = {name: ops.cast(part, "float32") for name, part in y_pred.items()}
         own, mean = self._compared(target, y_pred)
         brain = ops.cast(target[..., 1], "float32")
-        # Outside the brain the decoder is told the truth, at a tolerance that costs no nat.
+        # Outside the brain the decoder is told the truth, at a spread that costs no nat.
         log_var = brain * y_pred["log_var"] - (1 - brain) * math.log(2 * math.pi)
         reconstruction = reconstruction_loss(own, mean, "gaussian", log_var)
         # Of more brain than a pixel holds there is no bound to what the window would seem to gain.
@@ -298,7 +298,7 @@ class MirrorVAE(OwnLoss):
     def expect(self, other) -> tuple[np.ndarray, np.ndarray]:
         """Tell from the other side alone what a window should look like, and how surely.
 
-        The latents are averaged out: to the tolerance that the decoder names is added how far its
+        The latents are averaged out: to the spread that the decoder names is added how far its
         mean moves over the prior. Points at ±√d along each of the d axes have the prior's mean and
         variance, and stand for it.
 

@@ -119,6 +119,46 @@ def test_no_word_of_a_figure_is_too_small_on_a_phone(tab, page):
     tab.wait_for_function("!document.querySelector('.figure-frame[tabindex]')")
 
 
+LEADS_TO = {  # on a page, a link and what its tip shows
+    "term": ("05_lesions_in_latent_space", "glossary.html#term-Fold", "p"),
+    "equation": ("02_from_autoencoder_to_vae", "#equation-", "mjx-container"),
+    "work": ("07_what_does_not_fit", "bibliography.html#", "em"),
+    "chapter": ("07_what_does_not_fit", "03_mnist.html#", "h1"),
+    "figure": ("03_mnist", "#fig-architecture", "img"),
+}
+
+
+@pytest.mark.parametrize(("page", "address", "shown"), LEADS_TO.values(), ids=LEADS_TO)
+def test_a_link_shows_what_it_leads_to(tab, page, address, shown):
+    visit(tab, f"chapters/{page}")
+    tab.wait_for_function("document.readyState == 'complete'")
+    links = tab.locator(f"article a.reference[href*='{address}']:visible")
+    links.first.focus()
+    tip = tab.locator(".link-tip.show")
+    tip.locator(shown).first.wait_for()
+    assert tip.count() == 1 and tip.inner_text().strip() or shown == "img"
+    assert not violations(tab, ".link-tip")
+    box = tip.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= DESKTOP["width"]
+    tab.keyboard.press("Escape")
+    tip.wait_for(state="detached")
+    links.first.hover()
+    tip.locator(shown).first.wait_for()
+    assert tab.trouble == []
+
+
+@each_page
+def test_every_term_and_work_is_told_on_the_spot(tab, page):
+    visit(tab, page)
+    tab.wait_for_function("document.readyState == 'complete'")
+    without = tab.evaluate(
+        "() => [...document.querySelectorAll('article a[href*=\"glossary.html#term\"],"
+        " article a.reference[href*=\"bibliography.html#\"]')]"
+        ".filter(link => !bootstrap.Tooltip.getInstance(link)).map(link => link.href)"
+    )
+    assert not without
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if p.split("/")[-1][:2].isdigit()])
 def test_no_slide_is_higher_than_the_screen(tab, page):
     path = BOOK / "_build" / "slides" / f"{page.split('/')[-1]}.html"

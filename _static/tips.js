@@ -1,0 +1,29 @@
+// What a link leads to, shown beside it: a term's meaning, an equation, a figure, a reference.
+// sphinx-tippy collects that as the book is built; the theme's own tooltips show it here, so nothing
+// is fetched, and a page that is opened from a file has them, too. Without this script, links only.
+(function () {
+  "use strict";
+
+  window.tippy = (link, { content, onShow }) => {
+    if (!window.bootstrap) return;
+    const box = document.createElement("div");
+    box.innerHTML = content;
+    box.querySelectorAll("a.headerlink, .headerlink, script").forEach(part => part.remove());
+    for (const part of box.querySelectorAll("[id]")) part.removeAttribute("id"); // each is once on a page
+    for (const part of box.querySelectorAll("a")) part.replaceWith(...part.childNodes);
+    const tip = new bootstrap.Tooltip(link, {
+      title: () => box.cloneNode(true),
+      html: true,
+      sanitize: false, // it comes from the book
+      customClass: "link-tip",
+      placement: "auto",
+      delay: { show: 250, hide: 50 },
+      trigger: "hover focus",
+    });
+    link.addEventListener("inserted.bs.tooltip", () => {
+      if (window.MathJax?.typesetPromise) onShow?.({ popper: tip.tip });
+    });
+    link.addEventListener("shown.bs.tooltip", () => tip.update());
+    link.addEventListener("keydown", event => event.key === "Escape" && tip.hide());
+  };
+})();
