@@ -301,6 +301,39 @@ def load_scan(case: Case | Scan) -> Scan:
     return case if isinstance(case, Scan) else load_case(case, spacing=SPACING)
 
 
+def load_sides(case: Case | Scan, midline: Midline | None = None) -> np.ndarray:
+    """Load a case and its mirror image in wide pixels, computed once.
+
+    Parameters
+    ----------
+    case : Case or Scan
+        One of a `Cohort`'s.
+    midline : Midline, optional
+        Where the cohort has its mirror, if it is known: its scans are slices, not made uneven by a
+        coil. It is found in the scan otherwise, which is evened out first.
+
+    Returns
+    -------
+    ndarray of float32, shape (slices, rows, columns, 5)
+        As `helpers.mirror_vae.both_sides` gives them, in pixels of 4 mm.
+
+    Examples
+    --------
+    >>> brain = np.zeros((1, 60, 60), bool)
+    >>> brain[:, 5:55, 5:55] = True
+    >>> dwi = np.where(brain, np.random.default_rng(0).uniform(1, 2, brain.shape), 0)
+    >>> load_sides(Scan("a", dwi.astype("float32"), None, brain, SPACING)).shape
+    (1, 15, 15, 5)
+    """
+    return _kept(_both_sides, case, midline=midline)
+
+
+def _both_sides(case: Case | Scan, midline: Midline | None) -> np.ndarray:
+    from helpers.mirror_vae import both_sides  # here: it brings Keras, and takes as long
+
+    return both_sides(load_scan(case), wide=True, even=midline is None, midline=midline)
+
+
 def load_patches(
     cases: Sequence[Case | Scan],
     patch_size: tuple[int, int] = (28, 28),

@@ -457,14 +457,17 @@ def train_mirror_vae(
     windows = windows.copy()
     windows[1::2] = windows[1::2, :, ::-1]
     epochs = fewer(epochs, at_least=3)
-    steps = epochs * math.ceil(len(windows) / batch_size)
+    steps = math.ceil(len(windows) / batch_size)
     schedule = keras.optimizers.schedules.CosineDecay(
-        1e-4, steps, warmup_target=2e-3, warmup_steps=max(1, steps // 5)
+        1e-4, epochs * steps, warmup_target=2e-3, warmup_steps=max(1, epochs * steps // 5)
     )
-    # Compiling by XLA would not pay on TensorFlow; on JAX all speed comes from it.
-    compiled = False if keras.backend.backend() == "tensorflow" else "auto"
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.01)
-    vae.compile(optimizer=optimizer, jit_compile=compiled)
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    vae.compile(
+        optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01),
+        # Compiling by XLA would not pay on TensorFlow; on JAX all speed comes from it.
+        jit_compile=False if on_tensorflow else "auto",
+        steps_per_execution=steps if on_tensorflow else 1,  # what Keras does around each is saved
+    )
     vae.fit(windows, epochs=epochs, batch_size=batch_size, verbose=0)
     return vae
 

@@ -824,9 +824,9 @@ def fit_vae(
     vae: VAE,
     x: np.ndarray | keras.utils.PyDataset,
     *,
-    epochs: int = 8,
-    batch_size: int = 200,
-    learning_rate: float = 2e-3,
+    epochs: int = 4,
+    batch_size: int = 100,
+    learning_rate: float = 6e-3,
     validation: np.ndarray | None = None,
 ) -> dict[str, list[float]]:
     """Train a VAE the way every chapter on lesions does: Adam, its steps shrinking to nothing.
@@ -932,8 +932,8 @@ def fit_dense_vae(
     *,
     seed: int = 0,
     latent_dim: int = 5,
-    epochs: int = 8,
-    batch_size: int = 200,
+    epochs: int = 4,
+    batch_size: int = 100,
     **settings,
 ) -> tuple[VAE, dict[str, list[float]]]:
     """Build a dense VAE and train it on some patients' patches.

@@ -25,11 +25,10 @@ from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifie
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
-from helpers.cohort import Cohort, Known, find_cohorts, load_known, load_scan
+from helpers.cohort import Cohort, Known, find_cohorts, load_known, load_sides
 from helpers.metrics import held_out_score, interval, patient_draws, patient_folds
 from helpers.mirror_vae import (
     WIDE_WINDOW,
-    both_sides,
     cut_windows,
     train_mirror_vae,
     windows_around,
@@ -56,7 +55,7 @@ PLAIN = {
 
 def windows_of(case, midline, patches) -> tuple[np.ndarray, np.ndarray]:
     """Windows of one patient to learn from, and one around each patch, as in Chapter 9."""
-    sides = both_sides(load_scan(case), wide=True, even=midline is None, midline=midline)
+    sides = load_sides(case, midline)
     learn, _ = cut_windows(sides, 10 if midline is None else 5, WIDE_WINDOW)
     return learn, windows_around(sides, patches, wide=True)
 
