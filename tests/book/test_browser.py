@@ -136,7 +136,7 @@ def test_a_link_shows_what_it_leads_to(tab, page, address, shown):
     links.first.focus()
     tip = tab.locator(".link-tip.show")
     tip.locator(shown).first.wait_for()
-    assert tip.count() == 1 and tip.inner_text().strip() or shown == "img"
+    assert tip.count() == 1
     assert not violations(tab, ".link-tip")
     box = tip.bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= DESKTOP["width"]
@@ -152,8 +152,8 @@ def test_every_term_and_work_is_told_on_the_spot(tab, page):
     visit(tab, page)
     tab.wait_for_function("document.readyState == 'complete'")
     without = tab.evaluate(
-        "() => [...document.querySelectorAll('article a[href*=\"glossary.html#term\"],"
-        " article a.reference[href*=\"bibliography.html#\"]')]"
+        '() => [...document.querySelectorAll(\'article a[href*="glossary.html#term"],'
+        ' article a.reference[href*="bibliography.html#"]\')]'
         ".filter(link => !bootstrap.Tooltip.getInstance(link)).map(link => link.href)"
     )
     assert not without
