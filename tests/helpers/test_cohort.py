@@ -28,10 +28,13 @@ from helpers.cohort import (
     load_descriptors,
     load_known,
     load_patches,
+    load_scan,
+    load_sides,
     read_shard,
     write_shards,
 )
-from helpers.hemispheres import describe
+from helpers.hemispheres import Midline, describe
+from helpers.mirror_vae import both_sides
 from helpers.parallel import map_cases
 from helpers.patches import PatchSet
 from helpers.phantom import simulate_case, write_cohort
@@ -360,6 +363,25 @@ def test_slices_are_described_once(shelf, kept, monkeypatch):
     monkeypatch.setattr(cohort, "map_cases", None)  # nothing is computed
     again = load_descriptors(found.cases, midline=found.midline)
     np.testing.assert_array_equal(first.quantiles, again.quantiles)
+
+
+def test_both_sides_are_those_of_the_scan_and_computed_once(tmp_path, kept, monkeypatch):
+    (case,) = write_scans(tmp_path, 1, size=(56, 64, 3))
+    sides = load_sides(case)
+    np.testing.assert_array_equal(sides, both_sides(load_scan(case), wide=True))
+    monkeypatch.setattr(cohort, "load_scan", None)  # nothing is computed
+    np.testing.assert_array_equal(load_sides(case), sides)
+    with pytest.raises(TypeError):  # with another mirror they are others
+        load_sides(case, Midline((0.0, 0.0, 1.0), 20.0, SPACING))
+
+
+def test_both_sides_of_a_slice_have_the_mirror_of_its_cohort(shelf, kept):
+    write_slices(shelf)
+    found = find_slices()
+    scan, given = found.cases[0], {"wide": True, "even": False, "midline": found.midline}
+    sides = load_sides(scan, found.midline)
+    np.testing.assert_array_equal(sides, both_sides(scan, **given))
+    assert not np.array_equal(sides, load_sides(scan))
 
 
 @pytest.mark.parametrize(
