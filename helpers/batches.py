@@ -60,7 +60,7 @@ class ShardBatches(keras.utils.PyDataset):
     def __init__(
         self,
         shards: Sequence[str | os.PathLike],
-        batch_size: int = 200,
+        batch_size: int = 100,
         *,
         seed: int = 0,
         window: int = 16,

@@ -84,7 +84,7 @@ def test_unless_told_otherwise_a_batch_is_as_large_as_in_the_chapters(tmp_path):
     shards = write(tmp_path, [300, 250])
     epoch = numbers(ShardBatches(shards))
     assert [len(batch) for batch in epoch] == [200, 200, 150]
-    assert epoch == numbers(ShardBatches(shards, 200, seed=0))
+    assert epoch == numbers(ShardBatches(shards, 100, seed=0))
 
 
 def test_patches_of_several_patients_are_mixed_but_few_files_are_open(tmp_path):
