@@ -83,7 +83,7 @@ def test_seed_and_epoch_decide_the_order(tmp_path):
 def test_unless_told_otherwise_a_batch_is_as_large_as_in_the_chapters(tmp_path):
     shards = write(tmp_path, [300, 250])
     epoch = numbers(ShardBatches(shards))
-    assert [len(batch) for batch in epoch] == [200, 200, 150]
+    assert [len(batch) for batch in epoch] == [100, 100, 100, 100, 100, 50]
     assert epoch == numbers(ShardBatches(shards, 100, seed=0))
 
 
