@@ -457,6 +457,15 @@ def test_a_statement_is_read_without_the_book(course, path):
             assert f"\\tag{{{label}}}" in cell.source
 
 
+@pytest.mark.parametrize("role", ["{term}`loss`", "{term}`loss <Reconstruction loss>`"])
+def test_a_term_in_a_statement_is_its_words(role):
+    book = nbformat.read(CHAPTERS[0], 4)
+    exercise = next(cell for cell in book.cells if "{exercise}" in cell.source)
+    exercise.source = exercise.source.replace("Write `", f"Mind the {role}. Write `", 1)
+    (statement,) = (c.source for c in editions.graded(book, {}).cells if "Mind the" in c.source)
+    assert "Mind the loss. Write `" in statement
+
+
 def test_what_cannot_be_shown_outside_the_book_is_refused():
     book = nbformat.read(CHAPTERS[1], 4)
     with pytest.raises(ValueError, match=r"cannot refer to \{eq\}`eq-bernoulli`"):
