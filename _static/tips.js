@@ -9,8 +9,17 @@
     const box = document.createElement("div");
     box.innerHTML = content;
     box.querySelectorAll("a.headerlink, .headerlink, script").forEach(part => part.remove());
-    for (const part of box.querySelectorAll("[id]")) part.removeAttribute("id"); // each is once on a page
+    // Out of their place they would be a second one of a name, links in a link, items of no list.
+    for (const part of box.querySelectorAll("[id]")) part.removeAttribute("id");
+    for (const part of box.querySelectorAll("[role]")) part.removeAttribute("role");
     for (const part of box.querySelectorAll("a")) part.replaceWith(...part.childNodes);
+    for (const part of box.querySelectorAll("dt, dd")) {
+      const plain = document.createElement("div");
+      plain.className = part.localName;
+      plain.append(...part.childNodes);
+      part.replaceWith(plain);
+    }
+    const formula = box.querySelector(":scope > div.math:only-child")?.textContent.trim();
     const tip = new bootstrap.Tooltip(link, {
       title: () => box.cloneNode(true),
       html: true,
@@ -21,6 +30,7 @@
       trigger: "hover focus",
     });
     link.addEventListener("inserted.bs.tooltip", () => {
+      if (formula) tip.tip.setAttribute("aria-label", formula); // what is drawn has no words
       if (window.MathJax?.typesetPromise) onShow?.({ popper: tip.tip });
     });
     link.addEventListener("shown.bs.tooltip", () => tip.update());
