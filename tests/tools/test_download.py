@@ -214,6 +214,10 @@ class TestAFile:
         server.tells_length = False
         assert main(["mnist"]) == 0 and find_data("mnist.npz").read_bytes() == BODY
 
+    def test_it_tells_where_it_lies_fetched_or_found(self, offer, server, folder):
+        offer("mnist", BODY)
+        assert download.download("mnist") == download.download("mnist") == folder / "mnist.npz"
+
     def test_it_is_not_fetched_twice(self, offer, server, folder, capsys):
         offer("mnist", BODY)
         assert main(["mnist"]) == main(["mnist"]) == 0
