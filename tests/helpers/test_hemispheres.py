@@ -456,6 +456,15 @@ def test_a_stroke_is_no_unevenness(stroke):
     assert kept > 0.97
 
 
+@pytest.mark.parametrize("stroke", [1.6, 2.5])
+def test_an_uneven_coil_is_evened_out_around_a_stroke(stroke):
+    dwi, brain, middle = uneven_head(0.15, stroke)
+    even = even_out(dwi, brain, middle)
+    apart = np.log(even / even[..., ::-1])
+    assert apart[2, 20:26, 8:14].mean() == pytest.approx(np.log(stroke), rel=0.05)
+    assert np.abs(apart[[0, 1, 3, 4, 5]]).mean() < 0.03
+
+
 def test_evening_out_leaves_the_air_dark():
     dwi, brain, middle = uneven_head(0.1)
     brain = brain.copy()
