@@ -259,6 +259,12 @@ def test_the_seed_decides_who_is_held_out_together():
     assert patient_folds(ids)[0][1].tolist() == first and len(patient_folds(ids)) == 4
 
 
+def test_an_interval_needs_one_draw_and_no_more():
+    assert interval([0.5, 0.25]) == (0.5, 0.25, 0.25)
+    with pytest.raises(ValueError, match=r"at least one draw.*found shapes \(1,\)"):
+        interval([0.5])
+
+
 def test_a_held_out_score_has_not_seen_the_patients_labels():
     # Each patient has a code of their own, so that who has seen the labels can tell them apart.
     rng = np.random.default_rng(0)
