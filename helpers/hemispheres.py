@@ -58,7 +58,8 @@ def relative_to_mode(volume: np.ndarray, brain: np.ndarray) -> np.ndarray:
     """Tell how much brighter each voxel is than the brain's commonest intensity, its mode.
 
     The mode is where healthy tissue piles up; unlike a mean or a high percentile it does not move
-    when a large stroke brightens part of the brain.
+    when a large stroke brightens part of the brain. What is darker than half of the brain's median
+    is taken for fluid, and is not asked.
 
     Parameters
     ----------
@@ -97,7 +98,10 @@ def relative_to_mode(volume: np.ndarray, brain: np.ndarray) -> np.ndarray:
     # What lies far above the quartiles is not the mode, and would only need more bins.
     width = (high - low) / 8
     edges = np.arange(max(inside.min(), low - 5 * (high - low)), high + 5 * (high - low), width)
-    counts = gaussian_filter(np.histogram(inside, edges)[0].astype(float), 1.5, mode="constant")
+    # Fluid is dark and piles up, too, in wide ventricles even higher than tissue does.
+    median = np.median(inside)
+    tissue = inside[inside > median - abs(median) / 2]
+    counts = gaussian_filter(np.histogram(tissue, edges)[0].astype(float), 1.5, mode="constant")
     mode = edges[counts.argmax()] + width / 2
     if not mode > 0:
         raise ValueError(f"the brain's mode must be positive, found {mode:.9g}")

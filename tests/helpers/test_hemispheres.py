@@ -385,6 +385,22 @@ def test_a_large_lesion_does_not_move_the_mode(brighter):
         assert other(stroke) / other(healthy) > 1.08
 
 
+@pytest.mark.parametrize("share", [0.3, 0.4, 0.45])
+@pytest.mark.parametrize("fluid", [0.02, 0.15, 0.3])
+@pytest.mark.parametrize("stroke", [0, 0.2])
+def test_wide_ventricles_are_not_taken_for_tissue(share, fluid, stroke):
+    # Fluid is nearly of one intensity, and piles up higher than tissue, which is of many.
+    rng, brain = np.random.default_rng(0), np.ones((1, 100, 100), bool)
+    volume = rng.normal(100, 18, brain.shape)
+    ventricles = np.arange(10_000).reshape(brain.shape) < 10_000 * share
+    volume[ventricles] = rng.normal(100 * fluid, 3, ventricles.sum())
+    volume[:, :, : int(100 * stroke)] *= 2.2
+    tissue = ~ventricles
+    tissue[:, :, : int(100 * stroke)] = False
+    relative = relative_to_mode(volume, brain)
+    np.testing.assert_allclose(relative[tissue], volume[tissue] / 100 - 1, atol=0.12)
+
+
 square, whole = np.ones((1, 2, 2)), np.ones((1, 2, 2), bool)
 # Quartiles -0.5 and 7.5: the bins are 1 wide, and the middle of the fullest one is 0.
 zero = np.repeat([-0.5, 7.5], [60, 40]).reshape(1, 10, 10)
