@@ -8,7 +8,8 @@ what it expects and how far off it may be. No lesion mask is used anywhere in th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
 
 import numpy as np
 from scipy.ndimage import grey_dilation, zoom
@@ -329,6 +330,117 @@ class MirrorVAE(OwnLoss):
         n = 2 * latent_dim
         return total / n, np.sqrt((variance + square) / n - (total / n) ** 2)
 
+    def surprise(self, windows) -> np.ndarray:
+        """Tell by how many tolerances each pixel is brighter than the other side lets one expect.
+
+        Parameters
+        ----------
+        windows : ndarray of float32, shape (n, window, window, 5)
+            As `cut_windows` gives them.
+
+        Returns
+        -------
+        ndarray of float, shape (n, window, window)
+            Own side minus the expected value, over the standard deviation; see `expect`. What it
+            says of pixels without brain means nothing.
+        """
+        windows = self._images("windows", windows)
+        mean, deviation = self.expect(windows[..., 2:])
+        return (windows[..., 0] - mean) / deviation
+
+
+def patch_surprise(vae: MirrorVAE, windows: np.ndarray, *, beyond: float = 2.0) -> np.ndarray:
+    """Tell how surprising the middle of each window is and what lies around it, in one number.
+
+    The mean over the brain of what lies beyond two tolerances, weighted by a bell of 16 mm, as the
+    plain number *around* is: a lesion is more than one pixel, and seldom ends where a patch does.
+
+    Parameters
+    ----------
+    vae : MirrorVAE
+        Trained on other patients.
+    windows : ndarray of float32, shape (n, window, window, 5)
+        One around each patch, as `windows_around` gives them.
+    beyond : float
+        How many tolerances are not counted.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+        Tolerances, 0 where no pixel is beyond; 0, too, for a window without brain.
+
+    Raises
+    ------
+    ValueError
+        For windows that the network cannot take, or a `beyond` that is no number.
+
+    Examples
+    --------
+    >>> vae = build_mirror_vae(latent_dim=2, hidden_units=8, window=14)
+    >>> windows = np.ones((2, 14, 14, 5), "float32")
+    >>> windows[1, 6:8, 6:8, 0] = 100
+    >>> [bool(value > 0) for value in patch_surprise(vae, windows)]
+    [False, True]
+    """
+    if not np.isfinite(beyond):
+        raise ValueError(f"beyond must be a number of tolerances, found {beyond!r}")
+    surprise = vae.surprise(windows)
+    size = surprise.shape[1]
+    pixel = WIDE_PIXEL if size == WIDE_WINDOW else PIXEL
+    bell = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) * pixel / 16) ** 2)
+    weight = np.outer(bell, bell).astype(np.float32) * windows[..., 1]
+    total = (weight * np.maximum(surprise - beyond, 0)).sum(axis=(1, 2))
+    return total / np.maximum(weight.sum(axis=(1, 2)), 1e-6)
+
+
+def patch_codes(
+    vae: MirrorVAE, sides: Iterable[np.ndarray], locations: Iterable[np.ndarray]
+) -> np.ndarray:
+    """Encode patches: the mean of the latents of four wide windows around each.
+
+    The windows lie 4 mm off the middle of the patch, up or down and left or right: what one of
+    them cuts by chance, another does not.
+
+    Parameters
+    ----------
+    vae : MirrorVAE
+        Trained on wide windows.
+    sides : iterable of ndarray, shape (slices, rows, columns, 5)
+        Of each patient, as ``both_sides(scan, wide=True)`` gives them.
+    locations : iterable of ndarray of int, shape (n, 3)
+        Of each patient's patches, as for `windows_around`.
+
+    Returns
+    -------
+    ndarray of float32, shape (patches, latent_dim)
+        Patient after patient.
+
+    Raises
+    ------
+    ValueError
+        No patient was given, or locations of other patients than the sides.
+
+    Examples
+    --------
+    >>> vae = build_mirror_vae(latent_dim=2, hidden_units=8, window=14)
+    >>> sides, places = np.ones((2, 30, 30, 5), "float32"), np.array([[1, 28, 28]])
+    >>> patch_codes(vae, [sides, sides], [places, places]).shape
+    (2, 2)
+    """
+    sides, locations = list(sides), list(locations)
+    if len(sides) != len(locations) or not sides:
+        raise ValueError(
+            "sides and locations must be of the same patients, one or more; found "
+            f"{len(sides)} and {len(locations)}"
+        )
+    codes = []
+    for move in product((0,), (-4, 4), (-4, 4)):
+        moved = (np.add(places, move) for places in locations)
+        pairs = zip(sides, moved, strict=True)
+        windows = [windows_around(own, places, wide=True) for own, places in pairs]
+        codes.append(vae.encode(np.concatenate(windows))[0])
+    return np.mean(codes, axis=0)
+
 
 def build_mirror_vae(
     latent_dim: int = 5, *, hidden_units: int = 256, beta: float = 1.0, window: int = WINDOW
@@ -508,8 +620,7 @@ def surprise_map(
         )
     sides = both_sides(scan, even=even, midline=midline)
     windows, corners = cut_windows(sides, step=5)
-    mean, deviation = vae.expect(windows[..., 2:])
-    surprise = (windows[..., 0] - mean) / deviation
+    surprise = vae.surprise(windows)
     bell = np.hanning(WINDOW + 2)[1:-1]
     bell = np.outer(bell, bell).astype(np.float32)
     z, rows, columns = sides.shape[:3]

@@ -22,7 +22,6 @@ from machine import describe_machine
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
-from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
 from helpers.cohort import Cohort, Known, find_cohorts, load_known, load_sides
@@ -30,6 +29,8 @@ from helpers.metrics import held_out_score, interval, patient_draws, patient_fol
 from helpers.mirror_vae import (
     WIDE_WINDOW,
     cut_windows,
+    patch_codes,
+    patch_surprise,
     train_mirror_vae,
     windows_around,
 )
@@ -42,30 +43,15 @@ READOUTS = {
     "forest": ExtraTreesClassifier(100, min_samples_leaf=20, n_jobs=-1, random_state=0),
 }
 CLUSTERINGS = {
-    "k-means, 20": KMeans(20, n_init=4, random_state=0),
-    "mixture, 10": GaussianMixture(10, reg_covar=1e-3, random_state=0),
-    "mixture, 20": GaussianMixture(20, reg_covar=1e-3, random_state=0),
+    "latents, k-means, 20": KMeans(20, n_init=4, random_state=0),
+    "latents and surprise, k-means, 5": KMeans(5, n_init=4, random_state=0),
+    "latents and surprise, k-means, 10": KMeans(10, n_init=4, random_state=0),
 }
 PLAIN = {
     "no label: 95th percentile": "percentile",
     "no label: unexplained": "unexplained",
     "no label: around": "around",
 }
-
-
-def windows_of(case, midline, patches) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of one patient to learn from, and one around each patch, as in Chapter 9."""
-    sides = load_sides(case, midline)
-    learn, _ = cut_windows(sides, 10 if midline is None else 5, WIDE_WINDOW)
-    return learn, windows_around(sides, patches, wide=True)
-
-
-def surprise_of(vae, windows) -> np.ndarray:
-    """95th percentile of the surprise in the middle of each window, as in Chapter 9."""
-    mean, deviation = vae.expect(windows[..., 2:])
-    surprise = (windows[..., 0] - mean) / deviation * windows[..., 1]
-    patch = surprise[:, 3:11, 3:11]
-    return np.quantile(patch.reshape(len(patch), -1), 0.95, axis=1)
 
 
 def by_hand(of: Known, folds) -> list:
@@ -83,12 +69,12 @@ def judge(cohort: Cohort, seeds: range, *, epochs: int = 6) -> dict:
     """Judge one cohort; the result is what `show` prints."""
     of = load_known(cohort)
     folds = patient_folds(of.patients)
-    calls = [
-        (case, cohort.midline, of.described.locations[of.patients == case.subject_id])
-        for case in cohort.cases
-    ]
-    windows = in_parallel((delayed(windows_of)(*call) for call in calls), "scan")
-    around = np.concatenate([near for _, near in windows])
+    calls = (delayed(load_sides)(case, cohort.midline) for case in cohort.cases)
+    sides = dict(zip((c.subject_id for c in cohort.cases), in_parallel(calls, "scan"), strict=True))
+    places = [of.described.locations[of.patients == owner] for owner in sides]
+    pairs = zip(sides.values(), places, strict=True)
+    around = np.concatenate([windows_around(own, place, wide=True) for own, place in pairs])
+    step = 10 if cohort.midline is None else 5
     draws, clusters = {}, {}
 
     def keep(row, score):
@@ -114,17 +100,21 @@ def judge(cohort: Cohort, seeds: range, *, epochs: int = 6) -> dict:
         chosen = {name: np.zeros(len(of.images), bool) for name in CLUSTERINGS}
         for train, test in folds:
             owners = set(of.patients[train])
-            pairs = zip(cohort.cases, windows, strict=True)
-            learn = np.concatenate([w for case, (w, _) in pairs if case.subject_id in owners])
-            vae = train_mirror_vae(learn, epochs=epochs, seed=seed)
-            codes.append([vae.encode(around[part])[0] for part in (train, test)])
-            nats[test], surprise[test] = vae.nats(around[test]), surprise_of(vae, around[test])
-            some = np.arange(0, len(train), 4)  # enough to tell which cluster is most surprising
-            height = surprise_of(vae, around[train[some]])
+            learn = [cut_windows(sides[o], step, WIDE_WINDOW)[0] for o in sides if o in owners]
+            vae = train_mirror_vae(np.concatenate(learn), epochs=epochs, seed=seed)
+            code = patch_codes(vae, sides.values(), places)
+            codes.append([code[part] for part in (train, test)])
+            nats[test], surprise[test] = vae.nats(around[test]), patch_surprise(vae, around[test])
+            some = train[::4]  # enough to find clusters in
+            height = patch_surprise(vae, around[some])
             for name, model in CLUSTERINGS.items():
-                label = model.fit_predict(codes[-1][0])[some]
+                rows = code[some], code[test]
+                if "surprise" in name:
+                    parts = zip(rows, (height, surprise[test]), strict=True)
+                    rows = [np.column_stack([z, s / height.std()]).astype("float32") for z, s in parts]
+                label = model.fit_predict(rows[0])
                 best = max(np.unique(label), key=lambda k: height[label == k].mean())
-                chosen[name][test] = model.predict(codes[-1][1]) == best
+                chosen[name][test] = model.predict(rows[1]) == best
         print(f"  seed {seed} is trained", flush=True)
         keep("no label: nats", dict.fromkeys(of.targets, nats))
         keep("no label: surprise", dict.fromkeys(of.targets, surprise))
@@ -198,10 +188,10 @@ def show(result) -> None:
                 print(f"  {target}: {part}, prevalence {cohort['prevalence'][target]:.3f}")
                 for row, cell in rows.items():
                     print(f"    {row:38}{_text(cell, '+' if part == 'differences' else '')}")
-        print("  a cluster chosen by its surprise: patches, purity, share of > 25 % that it holds")
+        print("  the cluster of highest surprise: patches, purity, share of > 25 % that it holds")
         for row, (size, pure, holds) in cohort["clusters"].items():
             ends = f"[{min(pure):.3f} to {max(pure):.3f}]"
-            print(f"    {row:46}{np.mean(size):6.0f}  {np.mean(pure):.3f} {ends}", end="")
+            print(f"    {row:66}{np.mean(size):6.0f}  {np.mean(pure):.3f} {ends}", end="")
             print(f"  {np.mean(holds):.3f} [{min(holds):.3f} to {max(holds):.3f}]")
     print(f"\n{result['minutes']:.1f} minutes")
 

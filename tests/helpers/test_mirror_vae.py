@@ -19,6 +19,8 @@ from helpers.mirror_vae import (
     build_mirror_vae,
     cut_windows,
     fit_mirror_vae,
+    patch_codes,
+    patch_surprise,
     surprise_map,
     train_mirror_vae,
     windows_around,
@@ -76,8 +78,7 @@ def test_told_a_mirror_image_it_needs_no_nats(noisy):
 def test_a_mirror_image_is_no_surprise_and_noise_is_of_its_own_size(noisy):
     scan = slices(101, noise=0.1)
     windows = windows_of([scan])
-    mean, deviation = noisy.expect(windows[..., 2:])
-    surprise = ((windows[..., 0] - mean) / deviation)[windows[..., 1] == 1]
+    surprise = noisy.surprise(windows)[windows[..., 1] == 1]
     assert abs(surprise.mean()) < 0.2 and 0.8 < surprise.std() < 1.3
     map_of = surprise_map(noisy, scan, even=False, midline=MIDDLE)
     assert np.abs(map_of[scan.brain]).mean() < 1 and not map_of[~scan.brain].any()
@@ -313,6 +314,74 @@ def test_a_network_takes_the_windows_it_is_trained_on():
     assert vae.expect(windows[..., 2:])[0].shape == (len(windows), 14, 14)
     with pytest.raises(ValueError, match="fine windows of 20 pixels, found one of 14"):
         surprise_map(vae, slices(2), even=False, midline=MIDDLE)
+
+
+# -- a patch in a few numbers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pixel", [PIXEL, 2 * PIXEL])
+def test_a_patch_is_as_surprising_as_what_lies_beyond_two_tolerances_around_it(pixel):
+    size = 20 if pixel == PIXEL else 14
+    rng = np.random.default_rng(0)
+    windows = rng.normal(size=(6, size, size, 5)).astype("float32")
+    windows[..., 1] = rng.uniform(size=windows.shape[:3])
+    windows[0, ..., 1] = 0  # air
+    vae = build_mirror_vae(latent_dim=2, hidden_units=8, window=size)
+    mean, deviation = vae.expect(windows[..., 2:])
+    tolerances = (windows[..., 0] - mean) / deviation
+    np.testing.assert_allclose(vae.surprise(windows), tolerances, rtol=1e-4, atol=1e-5)
+    mm = pixel * (np.arange(size) - (size - 1) / 2)
+    weight = norm.pdf(mm, scale=16)[:, None] * norm.pdf(mm, scale=16) * windows[1:, ..., 1]
+    for beyond in (2, 0.5):
+        tail = np.where(tolerances > beyond, tolerances - beyond, 0)[1:]
+        expected = (weight * tail).sum(axis=(1, 2)) / weight.sum(axis=(1, 2))
+        found = patch_surprise(vae, windows, **({} if beyond == 2 else {"beyond": beyond}))
+        np.testing.assert_allclose(found[1:], expected, rtol=1e-3, atol=1e-6)
+        assert found[0] == 0
+
+
+def test_a_spot_surprises_its_own_patch_more_than_the_next_one():
+    vae = build_mirror_vae(latent_dim=2, hidden_units=8, window=14)
+    sides = np.zeros((1, 60, 60, 5), "float32")
+    sides[..., 1] = sides[..., 3] = 1
+    sides[0, 28:32, 28:32, 0] = 20
+    places = np.array([[0, 106, 106 + mm] for mm in (0, 28, 56)])  # the first has it in its middle
+    found = patch_surprise(vae, windows_around(sides, places, wide=True))
+    assert found[0] > 1.5 * found[1] > 0 == found[2]
+
+
+def test_the_code_of_a_patch_is_the_mean_of_four_windows_around_it():
+    rng = np.random.default_rng(0)
+    sides = rng.uniform(size=(3, 2, 40, 50, 5)).astype("float32")
+    places = [np.array([[1, 28, 56]]), np.zeros((0, 3), int), np.array([[0, 0, 84], [1, 84, 0]])]
+    vae = build_mirror_vae(latent_dim=3, hidden_units=8, window=14)
+    expected = [
+        np.mean([
+            vae.encode(windows_around(own, place[None] + (0, down, right), wide=True))[0][0]
+            for down in (-4, 4)
+            for right in (-4, 4)
+        ], axis=0)
+        for own, of in zip(sides, places, strict=True)
+        for place in of
+    ]
+    found = patch_codes(vae, iter(sides), iter(places))
+    assert found.shape == (3, 3) and len(np.unique(found)) == 9
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 0), (2, 1), (1, 2)])
+def test_patches_are_of_the_patients_whose_sides_are_given(n, m):
+    vae = build_mirror_vae(latent_dim=2, hidden_units=8, window=14)
+    sides, places = np.ones((n, 1, 20, 20, 5), "float32"), np.zeros((m, 1, 3), int)
+    with pytest.raises(ValueError, match=f"of the same patients, one or more; found {n} and {m}"):
+        patch_codes(vae, sides, places)
+
+
+@pytest.mark.parametrize("beyond", [np.nan, np.inf, -np.inf])
+def test_what_is_beyond_is_beyond_a_number(beyond):
+    vae = build_mirror_vae(latent_dim=2, hidden_units=8, window=14)
+    with pytest.raises(ValueError, match="beyond must be a number of tolerances, found"):
+        patch_surprise(vae, np.ones((1, 14, 14, 5)), beyond=beyond)
 
 
 # -- what a user of Keras relies on ----------------------------------------------------------------
@@ -656,6 +725,8 @@ ENTRANCES = {
     "predict": lambda vae, x: vae.predict(x, verbose=0),
     "encode": lambda vae, x: vae.encode(x),
     "nats": lambda vae, x: vae.nats(x),
+    "surprise": lambda vae, x: vae.surprise(x),
+    "patch_surprise": lambda vae, x: patch_surprise(vae, x),
     "train_on_batch": lambda vae, x: vae.train_on_batch(x),
     "test_on_batch": lambda vae, x: vae.test_on_batch(x),
 }
@@ -732,7 +803,7 @@ def test_a_loss_that_grows_beyond_all_bounds_stops_the_training(seen):
 
 @pytest.mark.parametrize("enter", ENTRANCES.values(), ids=ENTRANCES)
 def test_of_no_window_nothing_is_learned(seen, enter):
-    if enter in [ENTRANCES[name] for name in ("encode", "nats")]:
+    if enter in [ENTRANCES[name] for name in ("encode", "nats", "surprise", "patch_surprise")]:
         assert len(enter(small(), seen[:0])) in (0, 2)  # no code of no window
         return
     with pytest.raises(ValueError, match=r"found none|found shape \(0, |one for each of 120 .* 0"):
