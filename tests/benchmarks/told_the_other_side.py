@@ -96,7 +96,7 @@ def judge(cohort: Cohort, seeds: range, *, epochs: int = 6) -> dict:
         keep(row, dict.fromkeys(of.targets, getattr(of.described, name)))
     read("by hand", by_hand(of, folds))
     for seed in seeds:
-        codes, nats, surprise = [], *np.empty((2, len(of.images)))
+        codes, (nats, surprise) = [], np.empty((2, len(of.images)), np.float32)
         chosen = {name: np.zeros(len(of.images), bool) for name in CLUSTERINGS}
         for train, test in folds:
             owners = set(of.patients[train])
@@ -111,7 +111,7 @@ def judge(cohort: Cohort, seeds: range, *, epochs: int = 6) -> dict:
                 rows = code[some], code[test]
                 if "surprise" in name:
                     parts = zip(rows, (height, surprise[test]), strict=True)
-                    rows = [np.column_stack([z, s / height.std()]).astype("float32") for z, s in parts]
+                    rows = [np.column_stack([z, s / height.std()]) for z, s in parts]
                 label = model.fit_predict(rows[0])
                 best = max(np.unique(label), key=lambda k: height[label == k].mean())
                 chosen[name][test] = model.predict(rows[1]) == best

@@ -356,11 +356,14 @@ def test_the_code_of_a_patch_is_the_mean_of_four_windows_around_it():
     places = [np.array([[1, 28, 56]]), np.zeros((0, 3), int), np.array([[0, 0, 84], [1, 84, 0]])]
     vae = build_mirror_vae(latent_dim=3, hidden_units=8, window=14)
     expected = [
-        np.mean([
-            vae.encode(windows_around(own, place[None] + (0, down, right), wide=True))[0][0]
-            for down in (-4, 4)
-            for right in (-4, 4)
-        ], axis=0)
+        np.mean(
+            [
+                vae.encode(windows_around(own, place[None] + (0, down, right), wide=True))[0][0]
+                for down in (-4, 4)
+                for right in (-4, 4)
+            ],
+            axis=0,
+        )
         for own, of in zip(sides, places, strict=True)
         for place in of
     ]
