@@ -426,6 +426,74 @@ def unexplained_brightness(
     return np.where(brain, np.minimum(smooth, smooth - explained), 0).astype(np.float32)
 
 
+def gather(
+    values: np.ndarray,
+    brain: np.ndarray,
+    spacing: Sequence[float],
+    *,
+    beyond: float = 2.0,
+    reach: float = 8.0,
+) -> np.ndarray:
+    """Let each voxel of a map count by itself and by what lies around it, in all three directions.
+
+    A lesion is many bright voxels side by side, and a false alarm often a few alone. So the result
+    is a geometric mean: of the voxel, and of its surroundings' mean of what lies beyond a limit.
+
+    Parameters
+    ----------
+    values : ndarray, shape (slices, rows, columns)
+        A map, as `helpers.mirror_vae.surprise_map` or `unexplained_brightness` makes it; what is
+        negative counts as 0.
+    brain : ndarray of bool, same shape
+        The brain; what lies outside is not used.
+    spacing : (float, float, float)
+        Voxel size (z, y, x) in mm.
+    beyond : float
+        The limit, in the map's unit: two tolerances for a surprise.
+    reach : float
+        Standard deviation in mm of the Gaussian that weights the surroundings.
+
+    Returns
+    -------
+    ndarray of float32
+        In the map's unit; 0 outside the brain, and where nothing around is beyond the limit.
+
+    Raises
+    ------
+    ValueError
+        For other shapes, a spacing that is not three positive lengths, or a reach that is not one.
+
+    Examples
+    --------
+    Two voxels of one height, the one alone and the other among its like:
+
+    >>> values = np.zeros((1, 40, 40))
+    >>> values[0, 10, 10] = values[0, 25:35, 25:35] = 5
+    >>> found = gather(values, np.ones(values.shape, bool), (5, 1, 1))
+    >>> [round(float(found[0, n, n]), 1) for n in (10, 30, 20)]
+    [0.3, 2.1, 0.0]
+    """
+    values, brain = np.asarray(values, dtype=np.float32), yes_or_no("brain", brain)
+    if values.shape != brain.shape or values.ndim != 3:
+        raise ValueError(
+            "values and brain must be (slices, rows, columns), found shapes "
+            f"{values.shape} and {brain.shape}"
+        )
+    lengths = np.append(np.asarray(spacing, dtype=float), reach)
+    if lengths.shape != (4,) or not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise ValueError(
+            f"spacing and reach must be four positive lengths, found {lengths.tolist()}"
+        )
+    sigma = reach / lengths[:3]
+
+    def smooth(x):  # beyond the array there is no brain
+        return gaussian_filter(x.astype(np.float32), sigma, mode="constant", truncate=3)
+
+    weight = np.maximum(smooth(brain), 1e-6)
+    around = smooth(np.where(brain, np.maximum(values - beyond, 0), 0)) / weight
+    return np.where(brain, np.sqrt(np.maximum(values, 0) * around), 0).astype(np.float32)
+
+
 # -- a patch in a few dozen numbers ----------------------------------------------------------------
 # Quantiles forget where in the patch a voxel lies, and with it the edge and the folds on which a
 # network trained on pixels spends its code.

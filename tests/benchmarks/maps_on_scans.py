@@ -20,7 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers.hemispheres import find_midline, relative_to_mode, unexplained_brightness
+from helpers.hemispheres import (
+    find_midline,
+    gather,
+    relative_to_mode,
+    unexplained_brightness,
+)
 from helpers.metrics import score_map
 from helpers.mirror_vae import MirrorVAE, fit_mirror_vae, surprise_map
 from helpers.phantom import simulate_case
@@ -46,10 +51,19 @@ def unexplained(scan: Scan) -> np.ndarray:
 
 def maps_of(vaes: list[MirrorVAE]) -> dict[str, Callable[[Scan], np.ndarray]]:
     """List the maps, the plainest first; that of several networks is their mean."""
+
+    def surprise(scan):
+        return np.mean([surprise_map(vae, scan) for vae in vaes], axis=0)
+
+    def gathered(draw, beyond):
+        return lambda scan: gather(draw(scan), scan.brain, scan.spacing, beyond=beyond)
+
     return {
         "brightness": brightness,
         "unexplained": unexplained,
-        "surprise": lambda scan: np.mean([surprise_map(vae, scan) for vae in vaes], axis=0),
+        "unexplained, gathered": gathered(unexplained, 0.5),
+        "surprise": surprise,
+        "surprise, gathered": gathered(surprise, 2),
     }
 
 

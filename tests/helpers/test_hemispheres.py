@@ -18,6 +18,7 @@ from helpers.hemispheres import (
     describe,
     even_out,
     find_midline,
+    gather,
     mirror,
     mirror_excess,
     patch_means,
@@ -399,6 +400,72 @@ def test_wide_ventricles_are_not_taken_for_tissue(share, fluid, stroke):
     tissue[:, :, : int(100 * stroke)] = False
     relative = relative_to_mode(volume, brain)
     np.testing.assert_allclose(relative[tissue], volume[tissue] / 100 - 1, atol=0.12)
+
+
+# --- voxels and their surroundings ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beyond", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("spacing", [(5, 1, 1), (2, 2, 2), (6.5, 0.9, 1.2)])
+def test_of_one_height_throughout_the_geometric_mean_is_with_what_lies_beyond(beyond, spacing):
+    brain = np.zeros((5, 30, 31), bool)
+    brain[1:4, 4:25, 6:29] = True
+    values = np.where(brain, 3.0, 1000.0)  # what lies outside is not looked at
+    found = gather(values, brain, spacing, beyond=beyond)
+    np.testing.assert_allclose(found[brain], np.sqrt(3 * (3 - beyond)), rtol=1e-4)
+    assert found.dtype == np.float32 and not found[~brain].any()
+
+
+def test_the_unit_of_a_map_does_not_matter():
+    values = np.random.default_rng(0).normal(1, 2, (4, 20, 20))
+    brain = np.ones(values.shape, bool)
+    once = gather(values, brain, (5, 1, 1))
+    assert (once[values <= 0] == 0).all() and (once[values > 0] > 0).all()
+    thrice = gather(3 * values, brain, (5, 1, 1), beyond=6)
+    np.testing.assert_allclose(thrice, 3 * once, rtol=1e-4)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_neighbours_count_in_all_three_directions_by_their_distance_in_mm(axis):
+    spacing = (5.0, 1.0, 2.0)
+    brain = np.ones((13, 65, 33), bool)
+    middle = np.array(brain.shape) // 2
+    height = {}
+    for mm in (10, 20):
+        values = np.zeros(brain.shape)
+        values[tuple(middle)] = 5
+        for sign in (-1, 1):
+            place = middle.copy()
+            place[axis] += sign * round(mm / spacing[axis])
+            values[tuple(place)] = 50
+        height[mm] = gather(values, brain, spacing)[tuple(middle)] ** 2 / 5
+    alone = np.zeros(brain.shape)
+    alone[tuple(middle)] = 5
+    own = gather(alone, brain, spacing)[tuple(middle)] ** 2 / 5
+    bell = {mm: np.exp(-0.5 * (mm / 8) ** 2) for mm in height}
+    for mm, found in height.items():  # each is 3 beyond the limit, or 48, times its weight
+        assert found / own == pytest.approx(1 + 2 * (48 / 3) * bell[mm], rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"brain": np.ones((2, 4, 5), bool)}, r"found shapes \(2, 4, 4\) and \(2, 4, 5\)"),
+        ({"values": np.ones((4, 4)), "brain": np.ones((4, 4), bool)}, r"\(4, 4\) and \(4, 4\)"),
+        ({"brain": np.full((2, 4, 4), 2)}, "brain must hold"),
+        ({"spacing": (5, 1)}, "four positive lengths, found .5.0, 1.0, 8.0"),
+        ({"spacing": (5, 0, 1)}, "four positive lengths"),
+        ({"spacing": (5, np.nan, 1)}, "four positive lengths"),
+        ({"reach": 0}, "four positive lengths"),
+        ({"reach": -8}, "four positive lengths"),
+        ({"reach": np.inf}, "four positive lengths"),
+    ],
+)
+def test_what_cannot_be_gathered_is_refused(given, message):
+    brain = np.ones((2, 4, 4), bool)
+    settings = {"values": brain * 1.0, "brain": brain, "spacing": (5, 1, 1), **given}
+    with pytest.raises(ValueError, match=message):
+        gather(**settings)
 
 
 square, whole = np.ones((1, 2, 2)), np.ones((1, 2, 2), bool)
