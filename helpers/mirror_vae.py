@@ -398,7 +398,7 @@ def patch_codes(
 ) -> np.ndarray:
     """Encode patches: the mean of the latents of four wide windows around each.
 
-    The windows lie 4 mm off the middle of the patch, up or down and left or right: what one of
+    The windows lie 4 mm up or down and 4 mm to the left or right of the patch's middle: what one of
     them cuts by chance, another does not.
 
     Parameters
