@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
+# A known false alarm of OpenBLAS, which scikit-learn's linear models use: now and then it raises the
+# processor's flag for an invalid number though all of them are finite (numpy/numpy#24067).
+warnings.filterwarnings(
+    "ignore",
+    "invalid value encountered in matmul",
+    RuntimeWarning,
+    module=r"sklearn\.linear_model\._linear_loss",
+)
+
 # Two threads that take turns would give back what the other one put there; one may nest blocks.
 _LOCK = threading.RLock()
 # What was told while somebody listens; each thread and each process has its own.

@@ -1,6 +1,8 @@
 """What every helper may use: silence, what is told, and truth values that are none other."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -115,3 +117,19 @@ def test_each_thread_hears_its_own():
     with ThreadPoolExecutor(8) as threads:
         heard = threads.map(lambda number: hear(work, number), range(200))
         assert [told for _, told in heard] == [[str(number)] for number in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("message", "module", "shown"),
+    [
+        ("invalid value encountered in matmul", "sklearn.linear_model._linear_loss", False),
+        ("overflow encountered in matmul", "sklearn.linear_model._linear_loss", True),
+        ("invalid value encountered in matmul", "sklearn.decomposition._pca", True),
+        ("invalid value encountered in matmul", "__main__", True),
+    ],
+)
+def test_one_false_alarm_is_not_shown_and_no_other(message, module, shown):
+    warn = f"warn_explicit({message!r}, RuntimeWarning, 'a.py', 1, module={module!r})"
+    code = f"import helpers; from warnings import warn_explicit; {warn}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (message in run.stderr) == shown
