@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
-# A known false alarm of OpenBLAS, which scikit-learn's linear models use: now and then it raises the
-# processor's flag for an invalid number though all of them are finite (numpy/numpy#24067).
+# A known false alarm of OpenBLAS, which scikit-learn's linear models use: now and then it raises
+# the processor's flag for an invalid number, though all of them are finite (numpy/numpy#24067).
 warnings.filterwarnings(
     "ignore",
     "invalid value encountered in matmul",
