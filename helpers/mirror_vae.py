@@ -379,8 +379,9 @@ def patch_surprise(vae: MirrorVAE, windows: np.ndarray, *, beyond: float = 2.0) 
     >>> vae = build_mirror_vae(latent_dim=2, hidden_units=8, window=14)
     >>> windows = np.ones((2, 14, 14, 5), "float32")
     >>> windows[1, 6:8, 6:8, 0] = 100
-    >>> [bool(value > 0) for value in patch_surprise(vae, windows)]
-    [False, True]
+    >>> ordinary, spotted = patch_surprise(vae, windows)
+    >>> bool(spotted > ordinary)
+    True
     """
     if not np.isfinite(beyond):
         raise ValueError(f"beyond must be a number of tolerances, found {beyond!r}")
