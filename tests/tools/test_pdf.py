@@ -209,8 +209,8 @@ def spoken(book):
     return found
 
 
-def chunks(sheet):
-    """Each piece of text of a sheet, how large it is, and where it begins; in points."""
+def read(sheet):
+    """The text of a sheet; each piece of it, how large it is, and where it begins, in points."""
     found = []
 
     def hear(text, outer, inner, font, size):
@@ -218,8 +218,11 @@ def chunks(sheet):
             x = inner[4] * outer[0] + outer[4]
             found.append((text.strip(), round(abs(size * inner[3] * outer[3]), 1), x))
 
-    sheet.extract_text(visitor_text=hear)
-    return found
+    return sheet.extract_text(visitor_text=hear), found
+
+
+def chunks(sheet):
+    return read(sheet)[1]
 
 
 #: Elements that reach over the edge of the sheet, or hide a part of themselves.
@@ -324,12 +327,13 @@ def test_a_search_for_what_is_too_wide_finds_it(built, monkeypatch):
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """The whole book, and what is too wide in it."""
+    """The whole book, what is too wide in it, and each sheet's text and pieces of text."""
     if not os.environ.get("BOOK_BUILT"):
         pytest.skip("the book is not built")
     scratch = tmp_path_factory.mktemp("pdf") / "book.html"
     with pdf.set_page(pdf.BUILT, pdf.contents(), scratch) as tab:
-        return PdfReader(io.BytesIO(pdf.print_sheets(tab))), tab.evaluate(TOO_WIDE)
+        book = PdfReader(io.BytesIO(pdf.print_sheets(tab)))
+        return book, tab.evaluate(TOO_WIDE), [read(sheet) for sheet in book.pages]
 
 
 def articles():
@@ -339,7 +343,7 @@ def articles():
 
 
 def test_the_printed_book_is_whole(printed):
-    book, _ = printed
+    book, *_ = printed
     titles = ["Contents"]
     for article in articles():
         article.h1.select_one(".headerlink").decompose()
@@ -359,7 +363,7 @@ def test_the_printed_book_is_whole(printed):
 
 
 def test_every_formula_of_the_book_is_printed_and_none_as_tex(printed):
-    book, _ = printed
+    book, _, sheets = printed
     tex = re.compile(r"\\(?:[a-zA-Z]+|[\[\](){}])")
     expected, commands, in_code = 0, set(), set()
     for article in articles():
@@ -371,15 +375,15 @@ def test_every_formula_of_the_book_is_printed_and_none_as_tex(printed):
         in_code |= set(tex.findall(article.get_text()))
     assert expected > 100 and "\\log" in commands
     assert sum(said.startswith("Formula: ") for said in spoken(book)) == expected
-    text = "\n".join(page.extract_text() for page in book.pages)
+    text = "\n".join(text for text, _ in sheets)
     assert not (commands & set(tex.findall(text))) - in_code
 
 
 def test_every_sheet_of_the_book_has_its_head_its_number_and_something_on_it(printed):
-    book, _ = printed
+    book, _, sheets = printed
     n_front = book.get_destination_page_number(book.outline[1])  # title and contents
-    for n, sheet in enumerate(book.pages, 1):
-        lines = sheet.extract_text().splitlines()
+    for n, (sheet, (text, _)) in enumerate(zip(book.pages, sheets, strict=True), 1):
+        lines = text.splitlines()
         if n > n_front:
             assert lines[1] == str(n)
             head, lines = lines[0], lines[2:]
@@ -388,9 +392,9 @@ def test_every_sheet_of_the_book_has_its_head_its_number_and_something_on_it(pri
 
 
 def test_the_contents_of_the_book_name_the_sheets(printed):
-    book, _ = printed
+    book, _, sheets = printed
     n_front = book.get_destination_page_number(book.outline[1])
-    text = "\n".join(sheet.extract_text() for sheet in book.pages[1:n_front])
+    text = "\n".join(text for text, _ in sheets[1:n_front])
     named = [int(n) for n in re.findall(r" (\d+)$", text, re.MULTILINE)]
     places = [
         book.get_destination_page_number(entry) + 1
@@ -401,10 +405,10 @@ def test_the_contents_of_the_book_name_the_sheets(printed):
 
 
 def test_nothing_of_the_book_is_wider_than_the_paper(printed):
-    book, too_wide = printed
+    _, too_wide, sheets = printed
     assert not too_wide, "\n".join(too_wide)
-    for n, sheet in enumerate(book.pages, 1):
-        for text, _, x in chunks(sheet):
+    for n, (_, pieces) in enumerate(sheets, 1):
+        for text, _, x in pieces:
             assert MARGIN - 2 <= x <= WIDTH - MARGIN, f"sheet {n}: {text}"
 
 
