@@ -8,6 +8,11 @@ import pytest
 from hypothesis import settings
 from playwright.sync_api import sync_playwright
 
+# Each process that tests keeps what JAX compiled in a place of its own.
+if place := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(place, worker)
+
 # No test asserts a time: a busy machine is no failure, not even by hypothesis' own deadline.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
