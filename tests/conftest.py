@@ -8,10 +8,10 @@ import pytest
 from hypothesis import settings
 from playwright.sync_api import sync_playwright
 
-# Each process that tests keeps what JAX compiled in a place of its own.
-if place := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(place, worker)
+# Two that test at a time keep what JAX compiled apart.
+if (place := os.environ.get("JAX_COMPILATION_CACHE_DIR")) and "PYTEST_XDIST_WORKER" in os.environ:
+    worker = os.path.join(place, os.environ["PYTEST_XDIST_WORKER"])
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = worker
 
 # No test asserts a time: a busy machine is no failure, not even by hypothesis' own deadline.
 settings.register_profile("any machine", deadline=None)
