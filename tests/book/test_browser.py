@@ -156,7 +156,10 @@ def test_axe_finds_nothing_on_a_phone(on_a_phone):
     found = violations_once_all_is_pressed(
         on_a_phone, rules={name: {"enabled": False} for name in COLOURS}
     )
-    found += violations(on_a_phone, ".bd-header-article, .bd-content footer", runOnly=COLOURS)
+    for scheme in ("light", "dark"):
+        on_a_phone.emulate_media(color_scheme=scheme)
+        on_a_phone.wait_for_selector(f"html[data-theme={scheme}]", state="attached")
+        found += violations(on_a_phone, ".bd-header-article, .bd-content footer", runOnly=COLOURS)
     assert not found, "\n".join(found)
 
 
