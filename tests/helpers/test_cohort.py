@@ -604,7 +604,7 @@ def test_descriptors_are_kept_by_patient_and_content(tmp_path, kept):
 def test_a_cluster_describes_too(tmp_path, kept):
     cases = write_scans(tmp_path, 2)
     with (
-        distributed.Client(processes=False, dashboard_address=None) as client,
+        distributed.Client(processes=False, dashboard_address=":0") as client,
         distributed.get_task_stream(client) as tasks,
     ):
         there = load_descriptors(cases, client=client)
