@@ -22,6 +22,7 @@ from machine import describe_machine
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from helpers.cohort import Cohort, Known, find_cohorts, load_known, load_sides
@@ -65,6 +66,38 @@ def by_hand(of: Known, folds) -> list:
     return codes
 
 
+def _flat(windows):
+    return windows.reshape(len(windows), -1)
+
+
+class Regression:
+    """Each pixel a weighted sum of what is told, with its own spread: no network, same surprise."""
+
+    def __init__(self, windows):
+        own, brain, told = _flat(windows[..., 0]), _flat(windows[..., 1]), _flat(windows[..., 2:])
+        self.line = Ridge(1000).fit(told, own)
+        left = own - self.line.predict(told)
+        self.spread = np.sqrt((brain * left**2).sum(0) / brain.sum(0))
+
+    def surprise(self, windows):
+        beyond = _flat(windows[..., 0]) - self.line.predict(_flat(windows[..., 2:]))
+        return (beyond / self.spread).reshape(windows[..., 0].shape)
+
+
+class Difference:
+    """Five principal components of own side minus other side: no network, same windows."""
+
+    def __init__(self, windows):
+        self.pca = PCA(5, random_state=0).fit(self.rows(windows))
+
+    def rows(self, windows):
+        brain = (windows[..., 1] > 0.5) & (windows[..., 3] > 0.5)
+        return _flat(np.where(brain, windows[..., 0] - windows[..., 2], 0))
+
+    def encode(self, windows):
+        return self.pca.transform(self.rows(windows)), None
+
+
 def judge(cohort: Cohort, seeds: range, *, epochs: int = 6) -> dict:
     """Judge one cohort; the result is what `show` prints."""
     of = load_known(cohort)
@@ -76,6 +109,15 @@ def judge(cohort: Cohort, seeds: range, *, epochs: int = 6) -> dict:
     around = np.concatenate([windows_around(own, place, wide=True) for own, place in pairs])
     step = 10 if cohort.midline is None else 5
     draws, clusters = {}, {}
+
+    def learned_from(train):
+        owners = set(of.patients[train])
+        kept = [cut_windows(sides[o], step, WIDE_WINDOW)[0] for o in sides if o in owners]
+        return np.concatenate(kept)
+
+    def code_of(model, fold):
+        code = patch_codes(model, sides.values(), places)
+        return [code[part] for part in fold]
 
     def keep(row, score):
         for target, is_lesion in of.targets.items():
@@ -95,20 +137,22 @@ def judge(cohort: Cohort, seeds: range, *, epochs: int = 6) -> dict:
     for row, name in PLAIN.items():
         keep(row, dict.fromkeys(of.targets, getattr(of.described, name)))
     read("by hand", by_hand(of, folds))
+    read("difference", [code_of(Difference(around[fold[0][::4]]), fold) for fold in folds])
+    beyond = np.empty(len(of.images), np.float32)
+    for train, test in folds:
+        beyond[test] = patch_surprise(Regression(learned_from(train)), around[test])
+    keep("no label: regression", dict.fromkeys(of.targets, beyond))
     for seed in seeds:
         codes, (nats, surprise) = [], np.empty((2, len(of.images)), np.float32)
         chosen = {name: np.zeros(len(of.images), bool) for name in CLUSTERINGS}
         for train, test in folds:
-            owners = set(of.patients[train])
-            learn = [cut_windows(sides[o], step, WIDE_WINDOW)[0] for o in sides if o in owners]
-            vae = train_mirror_vae(np.concatenate(learn), epochs=epochs, seed=seed)
-            code = patch_codes(vae, sides.values(), places)
-            codes.append([code[part] for part in (train, test)])
+            vae = train_mirror_vae(learned_from(train), epochs=epochs, seed=seed)
+            codes.append(code_of(vae, (train, test)))
             nats[test], surprise[test] = vae.nats(around[test]), patch_surprise(vae, around[test])
             some = train[::4]  # enough to find clusters in
             height = patch_surprise(vae, around[some])
             for name, model in CLUSTERINGS.items():
-                rows = code[some], code[test]
+                rows = codes[-1][0][::4], codes[-1][1]
                 if "surprise" in name:
                     parts = zip(rows, (height, surprise[test]), strict=True)
                     rows = [np.column_stack([z, s / height.std()]) for z, s in parts]
@@ -159,8 +203,17 @@ def _differences(draws, targets) -> dict:
     pairs = {
         "told, trees, minus by hand, trees": ("told the other side, trees", "by hand, trees"),
         "told, forest, minus by hand, forest": ("told the other side, forest", "by hand, forest"),
+        "told, trees, minus difference, trees": (
+            "told the other side, trees",
+            "difference, trees",
+        ),
+        "told, forest, minus difference, forest": (
+            "told the other side, forest",
+            "difference, forest",
+        ),
         "told, trees, minus around": ("told the other side, trees", "no label: around"),
         "surprise, minus around": ("no label: surprise", "no label: around"),
+        "surprise, minus regression": ("no label: surprise", "no label: regression"),
         "surprise, minus unexplained": ("no label: surprise", "no label: unexplained"),
     }
     return {
