@@ -61,7 +61,7 @@ def load_mnist(digits: Sequence[int] = (0, 1), *, source: str = "auto") -> Digit
     -------
     Digits
         Training and test images with their labels, in the order of the data set; in a rehearsal
-        (`helpers.rehearsal`) the first fifth of them.
+        (`helpers.rehearsal`) the first tenth of them.
 
     Raises
     ------

@@ -80,6 +80,27 @@ WRONG = {
     "mixed-order": ("rng.permutation(len(pairs))", "range(len(pairs))"),
 }
 
+#: More of them, harder to tell from the right one.
+SUBTLER = [
+    (
+        "two-clusters",
+        "max(agree, 1 - agree)",
+        "np.mean([max(np.mean(labels[clusters == k] == d) for d in (0, 1)) for k in clusters])",
+    ),
+    (
+        "same-kind",
+        "np.mean(labels[nearest] == labels[:, None])",
+        "np.mean(np.mean(labels[nearest] == labels[:, None], axis=1) > 0.5)",
+    ),
+    ("patch-quantiles", "patch[brain], shares", "patch[patch > 0], shares"),
+    ("commonest", "(values // width)", "np.rint(values / width)"),
+    ("bound-mixture", "off**2 + sd**2", "off**2 + sd"),
+    ("first-ahead", "their <= our", "their < our"),
+    ("block-dice", "reshape(rows, size, columns, size)", "reshape(rows, size, rows, size)"),
+    ("whom-next", " - (1 - p) * np.log(1 - p)", ""),
+    ("mask-off", "(0, n - 1)", "(n - 1,)"),
+]
+
 
 def exercises():
     """Each exercise's chapter, label, solution and check, as they follow each other."""
@@ -123,12 +144,13 @@ def test_the_stub_fails_and_says_that_it_is_empty(solution, check):
         run(stub(solution), check)
 
 
-@pytest.mark.parametrize("label", WRONG)
-def test_a_plausible_wrong_answer_fails(label):
+@pytest.mark.parametrize(
+    "label, right, wrong", [(label, *change) for label, change in WRONG.items()] + SUBTLER
+)
+def test_a_plausible_wrong_answer_fails(label, right, wrong):
     ((solution, check),) = [(s, c) for _, name, s, c in EXERCISES if name == label]
-    right, wrong = WRONG[label]
     assert solution.count(right) == 1, "the solution has changed: so must its wrong answer"
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, ValueError)):  # or an error of the answer's own
         run(solution.replace(right, wrong), check)
 
 
