@@ -31,12 +31,14 @@ _ISLES_2015 = re.compile(r"VSD\..+\.(?P<kind>MR_DWI|OT)\.")
 # Words of a name, in small letters: of diffusion-weighted images, of maps that are none, of masks.
 _DWI = re.compile(r"[a-z]{0,4}dwi(b?\d+)?|(iso)?tracew?|b=?([3-9]\d\d|[1-9]\d{3})")
 _MAP = re.compile(
-    r"[a-z]{0,4}adc(map|s)?|(col|color|colour|mean)?fa(map|col|color)?|[mra][dk](map)?|m?kurt\w*"
-    r"|b=?(\d\d?|[12]\d\d)(map|mean)?|lowb|nodif\w*|s0(map)?|e?exp(onential)?(map)?|tensor\w*"
+    r"[a-z]{0,4}adc(map|s)?\d?|(col|color|colour|mean|g)?fa(map|col|color)?|[mra][dk](map)?"
+    r"|m?kurt\w*|fractional\w*|\w*anisotrop\w*|\w*diffusivity"
+    r"|([a-z]{0,4}dwi)?b=?(0+|\d\d?|[12]\d\d)(map|mean)?|lowb|nodif\w*|s0(map)?|e?exp(onential)?(map)?|tensor\w*"
     r"|[vl][123]|t[12](w|star|map)?|flair|pd|swi|pwi|phase|sbref|noise|residuals?|bias(field)?"
     r"|snr|apparent\w*|coefficient|ncct|cta|ctp?|cbf|cbv|mtt|tmax|ttp"
 )
 _MASK = re.compile(r"\w*(mask|msk)s?|roi")
+_PERHAPS_MASK = re.compile(r"d?seg(m|mentation)?s?|labels?|gt|manual|annotations?")  # at the end
 _LESION = re.compile(r"(acute)?(lesion|infarct)s?(acute|core|chronic)?\d*")
 _OTHER_MASK = re.compile(
     r"\w*(brain|chronic|strip|skull|vessel|ventric)\w*|(hd)?bet|old|csf|[wg]m|head|air|lvo|cow"
@@ -235,7 +237,8 @@ def find_cases(root: str | Path) -> list[Case]:
     for path in volumes:
         if named := _read_name(path, root):
             patients.setdefault(named.subject.casefold(), []).append(named)
-    unused = _unreadable(files, search=not patients)
+    none = not any(file.kind == "scan" for found in patients.values() for file in found)
+    unused = _unreadable(files, search=none)
     cases, orphans = [], []
     for found in patients.values():
         scans = [file for file in found if file.kind == "scan"]
@@ -249,6 +252,8 @@ def find_cases(root: str | Path) -> list[Case]:
             # A map or an old lesion beside what is used is what a data set is like.
             if file.kind == "map" and not scans:
                 unused[file.path] = "a map that is no diffusion-weighted image"
+            elif file.kind == "perhaps a mask" and used and not used.lesion:
+                unused[file.path] = "perhaps a mask: called …_lesion_mask it would be taken"
             elif file.kind == "other mask" and not (file.is_lesion and used and used.lesion):
                 unused[file.path] = "not the mask of an acute lesion on this scan"
                 if "brain" in file.words:
@@ -484,6 +489,8 @@ def _read_name(path: Path, root: Path) -> _Named | None:
         other = says(_OTHER_MASK) and not (is_lesion and not any("chronic" in w for w in words))
         kind = "other mask" if other or (described and not is_lesion) else "lesion mask"
         is_lesion |= "msk" in words
+    elif _PERHAPS_MASK.fullmatch(words[-1] if words else ""):
+        kind = "perhaps a mask"
     elif says(_DWI):
         kind = "map" if says(_MAP) else "scan"
     else:
@@ -509,6 +516,8 @@ def _whose(stem: str, parts: list[str], folders: list[Path]) -> str:
             kinds = (_DWI, _MAP, _MASK, _LESION)
             words = part.split("-")
             words = [w for w in words if not any(kind.fullmatch(w.lower()) for kind in kinds)]
+            if part is parts[-1] and _PERHAPS_MASK.fullmatch(part.lower()):
+                continue
             own += ["-".join(words)] if words else []
     named = (folder.name for folder in folders if not _NO_PATIENT.fullmatch(folder.name))
     return "_".join(own) or next(named, folders[-1].name)
@@ -579,7 +588,8 @@ def _unreadable(files: list[Path], search: bool) -> dict[Path, str]:
                 command = _CONVERSIONS[suffix].format(path, path.with_name(stem))
                 found[path] = f"{suffix[1:]} is not read, this converts it: {command}"
         elif path.parent not in dicom and (
-            name.endswith((".dcm", ".ima")) or (search and _is_dicom(path))
+            name.endswith((".dcm", ".ima"))
+            or ((search or path.suffix[1:].isdigit() or not path.suffix) and _is_dicom(path))
         ):
             dicom.add(path.parent)
         elif not path.exists() and not path.suffix:

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from helpers.brain import find_brain
 from helpers.phantom import SPACING, simulate_case
-from helpers.scans import load_volume
+from helpers.scans import find_cases, load_case, load_volume
 
 DATA = Path(os.environ.get("VAE_BOOK_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
@@ -185,8 +185,28 @@ class TestRealHeads:
     def test_turned_it_is_the_same_brain(self, axis, degrees):
         head, spacing = real("soop/sub-3/dwi/sub-3_rec-TRACE_dwi.nii.gz")
         reference, _ = real("brain_masks/soop_sub-3_brain.nii.gz")
-        head, brain = (turned(volume, spacing, axis, degrees) for volume in (head, reference))
-        assert dice(find_brain(head, spacing), brain > 0.5) >= 0.95
+        infarct, _ = real(
+            "soop/derivatives/lesion_masks/sub-3/dwi/sub-3_space-TRACE_desc-lesionAcute_mask.nii.gz"
+        )
+        head, brain, infarct = (
+            turned(volume, spacing, axis, degrees) for volume in (head, reference, infarct)
+        )
+        found = find_brain(head, spacing)
+        assert dice(found, brain > 0.5) >= 0.95
+        assert found[infarct > 0.5].mean() >= 0.98
+
+    def test_from_the_folders_a_reader_has(self):
+        """Found as SOOP and as a folder of one, and of both the skull is seen and taken off."""
+        real("soop/sub-3/dwi/sub-3_rec-TRACE_dwi.nii.gz")
+        (patient,) = find_cases(DATA / "soop")
+        assert patient.subject_id == "sub-3" and "TRACE" in patient.dwi.name
+        scan = load_case(patient)
+        assert 1000 < scan.brain.sum() * np.prod(scan.spacing) / 1000 < 1600
+        assert scan.brain[scan.lesion].mean() >= 0.98
+        (volunteer,) = find_cases(DATA / "no_lesion")
+        scan = load_case(volunteer)
+        assert scan.lesion is None
+        assert 900 < scan.brain.sum() * np.prod(scan.spacing) / 1000 < 1150
 
     def test_the_volunteers_slab_from_the_basal_ganglia_to_the_vertex(self):
         head, spacing = real("no_lesion/sub-volunteer_dwi.nii.gz")

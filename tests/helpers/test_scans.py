@@ -390,6 +390,14 @@ class TestLayouts:
                 "sub-2_trace_T2",
                 "sub-2_sbref_dwi",
             ),
+            *(
+                "sub-2_dwi_b000",
+                "sub-2_dwi_b0000",
+                "sub-2_dwib0",
+                "sub-2_dwi_ADC2",
+                "sub-2_dwi_GFA",
+            ),
+            *("sub-2_dwi_fractional_anisotropy", "sub-2_dwi_mean_diffusivity"),
         ],
     )
     def test_a_map_is_never_taken_for_a_scan(self, tmp_path, name):
@@ -536,6 +544,39 @@ class TestFoldersOfAClinic:
         (tmp_path / "my scans" / "IM0001").write_bytes(bytes(128) + b"DICM" + bytes(10))
         with pytest.raises(FileNotFoundError, match=r"tools\.import_dicom '.*/my scans' OUT"):
             find_cases(tmp_path)
+
+    @pytest.mark.parametrize("name", ["IM0001", "IM-0001-0002", "1.2.840.113619.2"])
+    @pytest.mark.parametrize("beside", ["sub-1_dwi", "sub-1_adc", "sub-1_dwi_FA"])
+    def test_dicom_beside_other_files_is_named_too(self, tmp_path, name, beside):
+        touch(tmp_path, f"{beside}.nii.gz")
+        (tmp_path / "ward").mkdir()
+        (tmp_path / "ward" / name).write_bytes(bytes(128) + b"DICM" + bytes(10))
+        message = r"tools\.import_dicom .*/ward OUT"
+        if beside == "sub-1_dwi":
+            with pytest.warns(UserWarning, match=message):
+                assert find_cases(tmp_path)
+        else:
+            with pytest.raises(FileNotFoundError, match=message):
+                find_cases(tmp_path)
+
+    @pytest.mark.parametrize(
+        "name",
+        ["sub-1_seg", "sub-1_dseg", "sub-1_dwi_seg", "sub-1_dwi_label", "sub-1_GT", "sub-1_manual"],
+    )
+    def test_what_may_be_a_mask_is_named_and_never_a_scan(self, tmp_path, name):
+        touch(tmp_path, "sub-1_dwi.nii.gz", f"{name}.nii.gz")
+        with pytest.warns(UserWarning, match=rf"{name}\.nii\.gz \(perhaps a mask: .*_lesion_mask"):
+            (case,) = find_cases(tmp_path)
+        assert case.dwi.name == "sub-1_dwi.nii.gz" and case.lesion is None
+        touch(tmp_path, "sub-1_lesion_mask.nii.gz")  # a lesion's mask is there: nothing to say
+        (case,) = find_cases(tmp_path)
+        assert case.lesion.name == "sub-1_lesion_mask.nii.gz"
+
+    def test_of_a_patient_without_sub_too(self, tmp_path):
+        touch(tmp_path, "anna_dwi.nii.gz", "anna_segmentation.nii.gz")
+        with pytest.warns(UserWarning, match=r"anna_segmentation\.nii\.gz \(perhaps a mask"):
+            (case,) = find_cases(tmp_path)
+        assert case.subject_id == "anna"
 
     @pytest.mark.parametrize("suffix", ["nrrd", "mhd", "hdr"])
     def test_the_command_gives_a_scan_that_is_read(self, tmp_path, suffix):
@@ -1342,6 +1383,16 @@ class TestFaultsOfConverters:
         path = nifti(tmp_path / "scan.nii", qform=place, units=units)
         with pytest.raises(VolumeReadError, match=r"scan\.nii: .*found a spacing of \(5\d*\.0, 2"):
             load_volume(path)
+
+    @pytest.mark.parametrize("suffix", ["mha", "nii", "nii.gz"])
+    def test_a_voxel_over_30_mm_is_refused_in_a_short_scan_too(self, tmp_path, suffix):
+        path = write(tmp_path / f"scan.{suffix}", random_scan((2, 3, 4)), spacing=(31, 2, 2))
+        with pytest.raises(
+            VolumeReadError, match=rf"scan\.{suffix}: .*found a spacing of \(31\.0, 2"
+        ):
+            load_volume(path)
+        path = write(tmp_path / f"scan.{suffix}", random_scan((2, 3, 4)), spacing=(30, 2, 2))
+        assert load_volume(path)[1].spacing == (30, 2, 2)
 
     def test_a_scan_of_more_than_a_metre_is_refused(self, tmp_path):
         scan = random_scan((2, 3, 51))
