@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from helpers import metrics, patches, phantom, plots, vae
 from helpers.brain import find_brain
+from helpers.data import find_data
 
 BOOK = Path(__file__).parents[2]
 NOTEBOOKS = sorted((BOOK / "chapters").glob("*.ipynb"))
@@ -297,6 +298,15 @@ def test_the_story_ends_on_a_scan_of_one_s_own_without_a_mask(tmp_path):
     assert "1 patient: sub-anna; mask: None" in code[1].outputs[0].text
     drawn = [cell for cell in code if "fig-own-map" in str(cell.metadata)]
     assert any("image/png" in output.get("data", {}) for output in drawn[0].outputs)
+
+
+@pytest.mark.parametrize("stem", ["04_from_scan_to_patches", "11_your_own_scans"])
+def test_a_real_head_goes_from_its_files_to_the_page_where_it_is_found(stem):
+    if not os.environ.get("BOOK_BUILT"):
+        pytest.skip("which data a page ran on is known when the book is built")
+    if not (find_data("soop") or BOOK / "none").joinpath("sub-3").is_dir():
+        pytest.skip("SOOP's sub-3 is not in the data folder")
+    assert "SOOP, sub-3 (a real patient)" in glued(EXECUTED / f"{stem}.ipynb")["which"]
 
 
 # --- claims: each number in the text, and the interval in which its sentence is true -------------
