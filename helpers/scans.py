@@ -270,10 +270,12 @@ def find_cases(root: str | Path) -> list[Case]:
             f"mask, found none for {', '.join(names)}" + (told and f"; not used: {told}")
         )
     if not cases:
-        shown = "".join(f"; {path}" for path in volumes[:10] if path not in unused)
+        there = [path for path in volumes or files if path not in unused][:10]
+        count = f"{len(volumes)} other volumes" + ", but other files" * bool(there and not volumes)
         raise FileNotFoundError(
             f"{root}: expected ISLES scans (sub-…_dwi or VSD.….MR_DWI.…) or others (…_trace, "
-            f"…_b1000) as .nii, .nii.gz or .mha, found {len(volumes)} other volumes{shown}"
+            f"…_b1000) as .nii, .nii.gz or .mha, found {count}"
+            + "".join(f"; {path}" for path in there)
             + (told and f"; not used: {told}")
         )
     if told:

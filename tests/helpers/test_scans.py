@@ -407,6 +407,15 @@ class TestLayouts:
         touch(tmp_path, "sub-2_dwi.nii.gz")
         assert found(tmp_path) == {"sub-2": ("sub-2_dwi.nii.gz", None)}
 
+    def test_where_no_volume_is_the_refusal_lists_what_is_there(self, tmp_path):
+        touch(tmp_path, "report.txt", "sub-1/dwi.png")
+        message = r"found 0 other volumes, but other files; .*report\.txt; .*sub-1/dwi\.png$"
+        with pytest.raises(FileNotFoundError, match=message):
+            find_cases(tmp_path)
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(FileNotFoundError, match=r"found 0 other volumes$"):
+            find_cases(tmp_path / "empty")
+
     @pytest.mark.parametrize("name", ["sub-2_ADC", "sub-2_FA", "sub-2_b0", "sub-2_T1w", "bold"])
     def test_another_image_is_listed_where_no_scan_is(self, tmp_path, name):
         touch(tmp_path, f"{name}.nii.gz")
