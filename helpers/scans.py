@@ -33,7 +33,8 @@ _DWI = re.compile(r"[a-z]{0,4}dwi(b?\d+)?|(iso)?tracew?|b=?([3-9]\d\d|[1-9]\d{3}
 _MAP = re.compile(
     r"[a-z]{0,4}adc(map|s)?\d?|(col|color|colour|mean|g)?fa(map|col|color)?|[mra][dk](map)?"
     r"|m?kurt\w*|fractional\w*|\w*anisotrop\w*|\w*diffusivity"
-    r"|([a-z]{0,4}dwi)?b=?(0+|\d\d?|[12]\d\d)(map|mean)?|lowb|nodif\w*|s0(map)?|e?exp(onential)?(map)?|tensor\w*"
+    r"|([a-z]{0,4}dwi)?b=?(0+|\d\d?|[12]\d\d)(map|mean)?|lowb|nodif\w*|s0(map)?"
+    r"|e?exp(onential)?(map)?|tensor\w*"
     r"|[vl][123]|t[12](w|star|map)?|flair|pd|swi|pwi|phase|sbref|noise|residuals?|bias(field)?"
     r"|snr|apparent\w*|coefficient|ncct|cta|ctp?|cbf|cbv|mtt|tmax|ttp"
 )
@@ -237,8 +238,8 @@ def find_cases(root: str | Path) -> list[Case]:
     for path in volumes:
         if named := _read_name(path, root):
             patients.setdefault(named.subject.casefold(), []).append(named)
-    none = not any(file.kind == "scan" for found in patients.values() for file in found)
-    unused = _unreadable(files, search=none)
+    any_scan = any(file.kind == "scan" for found in patients.values() for file in found)
+    unused = _unreadable(files, search=not any_scan)
     cases, orphans = [], []
     for found in patients.values():
         scans = [file for file in found if file.kind == "scan"]

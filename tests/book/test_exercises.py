@@ -96,7 +96,7 @@ SUBTLER = [
     ("commonest", "(values // width)", "np.rint(values / width)"),
     ("bound-mixture", "off**2 + sd**2", "off**2 + sd"),
     ("first-ahead", "their <= our", "their < our"),
-    ("block-dice", "reshape(rows, size, columns, size)", "reshape(rows, size, rows, size)"),
+    ("block-dice", "reshape(rows, size, columns, size)", "reshape(columns, size, rows, size)"),
     ("whom-next", " - (1 - p) * np.log(1 - p)", ""),
     ("mask-off", "(0, n - 1)", "(n - 1,)"),
 ]
@@ -150,7 +150,7 @@ def test_the_stub_fails_and_says_that_it_is_empty(solution, check):
 def test_a_plausible_wrong_answer_fails(label, right, wrong):
     ((solution, check),) = [(s, c) for _, name, s, c in EXERCISES if name == label]
     assert solution.count(right) == 1, "the solution has changed: so must its wrong answer"
-    with pytest.raises((AssertionError, ValueError)):  # or an error of the answer's own
+    with pytest.raises(AssertionError):
         run(solution.replace(right, wrong), check)
 
 

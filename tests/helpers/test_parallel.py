@@ -1,6 +1,7 @@
 """Calls run side by side, in order, and say how far they are."""
 
 import os
+import re
 
 import pytest
 from joblib import delayed, parallel_config
@@ -113,6 +114,10 @@ def test_what_calls_tell_is_told_once_where_the_reader_is(how, request, monkeypa
         "0 is damaged",
         "1 is damaged",
     ]
+
+
+def test_the_clusters_own_page_is_on_this_machine_only_and_not_where_everybody_has_it(client):
+    assert re.match(r"http://127\.0\.0\.1:(?!8787/)\d+/", client.dashboard_link)
 
 
 @pytest.mark.parametrize("of_nobody", [load_descriptors, lambda cases: map_cases(str, cases)])
