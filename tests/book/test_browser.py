@@ -131,10 +131,17 @@ def test_no_word_of_a_figure_is_too_small_on_a_phone(on_a_phone):
     assert all(size >= 8.99 for size in pixels.values()), pixels
 
 
+CODE_IS_SCROLLED_BY_KEYBOARD = """[...document.querySelectorAll("pre")].every(box =>
+  (box.tabIndex == 0) == (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight))"""
+
+
 def test_a_figure_fits_again_when_a_phone_s_page_is_made_wide(on_a_phone):
     on_a_phone.set_viewport_size(DESKTOP)
     on_a_phone.wait_for_function("!document.querySelector('.figure-frame[tabindex]')")
+    on_a_phone.wait_for_function(CODE_IS_SCROLLED_BY_KEYBOARD)
     on_a_phone.set_viewport_size(PHONE)
+    # The theme looks a moment after the last change; the tests that follow share this page.
+    on_a_phone.wait_for_function(CODE_IS_SCROLLED_BY_KEYBOARD)
 
 
 # These come last: they press what can be pressed, and leave the page dark.
