@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
@@ -195,7 +195,7 @@ def write_cohort(root: str | os.PathLike, n_cases: int = 28, *, seed: int = 2015
     todo = [i for i, case in enumerate(cases) if not (case.dwi.exists() and case.lesion.exists())]
     progress = {"total": n_cases, "initial": n_cases - len(todo), "disable": not todo}
     # Another process is worth its start only if there is a handful of patients for it.
-    processes = max(1, min(os.cpu_count() or 1, len(todo) // 4))
+    processes = max(1, min(cpu_count(), len(todo) // 4))
     written = Parallel(n_jobs=processes, return_as="generator_unordered")(
         delayed(_write_case)(cases[i], seeds[i]) for i in todo
     )

@@ -204,8 +204,7 @@ def download(name: str, *, md5: str | None = None) -> Path:
     250
     """
     data_set = DATA_SETS[name]
-    if there := find_data(data_set.place):
-        print(f"{there} is already there: {_contents(there)}. To get it anew, remove it first.")
+    if there := _already_there(data_set):
         return there
     checksum = f"md5:{md5}" if md5 else data_set.checksum
     _introduce(data_set)
@@ -319,8 +318,7 @@ def download_slices() -> Path:
     (1449, 189, 157)
     """
     file_set = FILE_SETS["soop-slices"]
-    if there := find_data(file_set.place):
-        print(f"{there} is already there: {_contents(there)}. To get it anew, remove it first.")
+    if there := _already_there(file_set):
         return there
     _introduce(file_set)
     target = data_folder() / file_set.place
@@ -371,6 +369,33 @@ def _staging(data_set: DataSet | FileSet) -> Path:
     if place.is_symlink():  # to a larger disk, from which a file is not moved to this one
         place = place.resolve()
     return place.with_name(f"{place.name}.part")
+
+
+def _already_there(data_set: DataSet | FileSet) -> Path | None:
+    """Find the data set in the data folder, and tell so; a damaged file of our own is not it."""
+    there = find_data(data_set.place)
+    if there is None:
+        return None
+    if there == data_folder() / data_set.place and (damage := _damage(there)):
+        print(f"{there} is damaged ({damage}); it is downloaded anew.", file=sys.stderr)
+        return None
+    print(f"{there} is already there: {_contents(there)}. To get it anew, remove it first.")
+    return there
+
+
+def _damage(path: Path) -> str:
+    """Say why an archive of arrays cannot be read to its end; "" where it can, or is a folder."""
+    if path.is_dir():
+        return ""
+    if not zipfile.is_zipfile(path):  # NumPy would speak of pickles
+        return f"expected an archive of arrays, found {path.stat().st_size:,} other bytes"
+    try:
+        with path.open("rb") as file, np.load(file) as archive:
+            for name in archive:
+                archive[name]  # its checksum is compared
+    except Exception as error:  # a damaged archive raises many kinds
+        return in_words(error)
+    return ""
 
 
 def _contents(path: Path) -> str:

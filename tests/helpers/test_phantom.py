@@ -462,7 +462,7 @@ def test_every_four_patients_are_worth_another_process(
         return Scan("sub-phantom", *np.ones((3, 2, 2, 2)), phantom.SPACING)
 
     monkeypatch.setattr(phantom, "simulate_case", tiny)
-    monkeypatch.setattr(phantom.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(phantom, "cpu_count", lambda: cores)
     with parallel_config(backend="threading"):  # threads can be counted from here
         assert len(phantom.write_cohort(tmp_path, n_cases)) == n_cases
     assert len(workers) == expected

@@ -33,6 +33,15 @@ from tools.download import DATA_SETS, FILE_SETS, main
 
 BODY = np.random.default_rng(0).bytes(1_000_000)
 HALF = len(BODY) // 2
+np.savez(_digits := io.BytesIO(), x_train=np.arange(1000), y_train=np.arange(9))
+DIGITS = _digits.getvalue()
+DAMAGES = {
+    "emptied": lambda content: b"",
+    "halved": lambda content: content[: len(content) // 2],
+    "zeroed": lambda content: bytes(len(content)),
+    "one bit turned": lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+    "another file": lambda content: b"<html>Not found</html>",
+}
 SCAN = "ISLES-2022/sub-1/ses-0001/dwi/sub-1_ses-0001_dwi.nii.gz"
 # Looked up here: each test has a data folder of its own.
 REAL, REAL_SOOP, REAL_SLICES = map(find_data, ("isles2022", "soop/sub-3", "soop_flair/raw"))
@@ -215,14 +224,23 @@ class TestAFile:
         assert main(["mnist"]) == 0 and find_data("mnist.npz").read_bytes() == BODY
 
     def test_it_tells_where_it_lies_fetched_or_found(self, offer, server, folder):
-        offer("mnist", BODY)
+        offer("mnist", DIGITS)
         assert download.download("mnist") == download.download("mnist") == folder / "mnist.npz"
 
     def test_it_is_not_fetched_twice(self, offer, server, folder, capsys):
-        offer("mnist", BODY)
+        offer("mnist", DIGITS)
         assert main(["mnist"]) == main(["mnist"]) == 0
         assert server.asked == [None]
         assert f"{folder / 'mnist.npz'} is already there" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("damage", DAMAGES, ids=DAMAGES)
+    def test_a_damaged_one_is_fetched_anew(self, offer, server, folder, capsys, damage):
+        offer("mnist", DIGITS)
+        folder.mkdir(exist_ok=True)
+        (folder / "mnist.npz").write_bytes(DAMAGES[damage](DIGITS))
+        assert main(["mnist"]) == 0 and (folder / "mnist.npz").read_bytes() == DIGITS
+        told = capsys.readouterr().err
+        assert f"{folder / 'mnist.npz'} is damaged (" in told and "()" not in told
 
     def test_a_shared_folder_that_has_it_is_enough(self, offer, server, tmp_path, monkeypatch):
         offer("mnist", BODY)
@@ -1043,6 +1061,18 @@ class TestSlices:
     def test_it_is_not_fetched_twice(self, slices, capsys):
         assert main(["soop-slices"]) == main(["soop-slices"]) == 0
         assert len(slices.asked) == 6 and "is already there" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("damage", DAMAGES, ids=DAMAGES)
+    def test_a_damaged_file_is_made_anew(self, slices, folder, damage, capsys):
+        assert main(["soop-slices"]) == 0
+        path = folder / "soop_flair" / "axial_slices.npz"
+        whole = path.read_bytes()
+        path.write_bytes(DAMAGES[damage](whole))
+        assert main(["soop-slices"]) == 0 and len(slices.asked) == 12
+        assert f"{path} is damaged (" in capsys.readouterr().err
+        assert left(folder) == ["soop_flair/axial_slices.npz"]
+        with np.load(path) as rows:
+            assert rows["subject_id"].tolist() == [3, 20, 1000]
 
     def test_a_slice_does_not_keep_its_volume_in_memory(self, slices, tmp_path):
         files = [tmp_path / "picture.png", tmp_path / "mask.nii.gz"]

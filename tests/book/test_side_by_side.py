@@ -1,0 +1,127 @@
+"""The notebooks of the book run side by side, and each of them once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from joblib import cpu_count
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import writes as as_json
+
+import side_by_side
+
+BOOK = Path(__file__).parents[2]
+MEET = """import pathlib, time
+
+open("NAME.ran", "a").write("x")
+for _ in range(600):
+    if pathlib.Path("OTHER.ran").exists():
+        break
+    time.sleep(0.1)
+else:
+    raise TimeoutError("OTHER did not come")
+print("NAME met", "OTHER")
+"""
+ALONE = """open("NAME.ran", "a").write("x")
+print("NAME ran", "alone")
+"""
+THREADS = """import os
+
+names = "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT"
+print("threads", *(os.environ.get(name) for name in names))
+"""
+
+
+def write_book(folder, mode="cache", **pages):
+    """Write a book of a page of text and of notebooks, each with one cell of code."""
+    names = "\n".join(pages)
+    (folder / "conf.py").write_text(
+        f"extensions = ['myst_nb', 'side_by_side']\nnb_execution_mode = {mode!r}\n"
+        "nb_execution_raise_on_error = True\nnb_execution_show_tb = True\n"
+    )
+    (folder / "index.md").write_text(f"# A book\n\n```{{toctree}}\n{names}\n```\n")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    for name, code in pages.items():
+        cells = [new_markdown_cell(f"# {name}"), new_code_cell(code.replace("NAME", name))]
+        for cell in cells:
+            cell["id"] = cell["cell_type"]
+        text = as_json(new_notebook(cells=cells, metadata=kernel))
+        (folder / f"{name}.ipynb").write_text(text)
+    return folder
+
+
+def build(book, **variables):
+    command = [sys.executable, "-m", "sphinx", "-b", "html", book, book / "_build" / "html"]
+    paths = os.pathsep.join([str(BOOK / "_ext"), str(BOOK)])
+    env = {**os.environ, "PYTHONPATH": paths, "NO_COLOR": "1", **variables}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+
+
+def shown(book, name):
+    return (book / "_build" / "html" / f"{name}.html").read_text(encoding="utf-8")
+
+
+def runs(book):
+    return {path.stem: len(path.read_text()) for path in book.glob("*.ran")}
+
+
+two_cores = pytest.mark.skipif(cpu_count() < 2, reason="there is one core only")
+
+
+@two_cores
+def test_two_pages_run_at_once_and_each_of_them_once(tmp_path):
+    a, b = MEET.replace("OTHER", "b"), MEET.replace("OTHER", "a")
+    book = write_book(tmp_path, a=a, b=b)
+    run = build(book)
+    assert run.returncode == 0, run.stderr
+    assert "a met b" in shown(book, "a") and "b met a" in shown(book, "b")
+    for page in ("a", "b"):
+        (book / f"{page}.ipynb").touch()  # Sphinx reads it again, and finds what it printed
+    assert build(book).returncode == 0 and runs(book) == {"a": 1, "b": 1}
+    assert "a met b" in shown(book, "a") and "b met a" in shown(book, "b")
+
+
+@two_cores
+def test_pages_share_the_cores(tmp_path):
+    pages = {f"page_{n}": THREADS for n in range(min(cpu_count(), side_by_side.AT_MOST))}
+    book = write_book(tmp_path, **pages)
+    assert build(book).returncode == 0
+    each = cpu_count() // len(pages)
+    assert all(f"threads {each} {each}\n" in shown(book, page) for page in pages)
+
+
+@two_cores
+def test_an_error_is_told_once_and_costs_no_other_page_its_work(tmp_path):
+    broken = ALONE + "raise ArithmeticError('a sum that is not')\n"
+    book = write_book(tmp_path, broken=broken, good=ALONE)
+    run = build(book)
+    assert run.returncode != 0
+    told = run.stderr
+    assert "broken.ipynb" in told and "ArithmeticError: a sum that is not" in told
+    assert runs(book)["broken"] == 1, "it was not tried again"
+    write_book(book, broken=ALONE, good=ALONE)
+    assert build(book).returncode == 0 and runs(book) == {"broken": 2, "good": 1}
+
+
+def test_on_one_core_pages_run_one_after_the_other(tmp_path):
+    book = write_book(tmp_path, a=ALONE, b=THREADS)
+    run = build(book, LOKY_MAX_CPU_COUNT="1")
+    assert run.returncode == 0, run.stderr
+    assert runs(book) == {"a": 1} and "a ran alone" in shown(book, "a")
+    assert "threads None 1" in shown(book, "b"), "nothing was set for it"
+
+
+@pytest.mark.parametrize("mode", ["off", "auto"])
+def test_who_does_not_keep_outputs_gets_what_myst_nb_does(mode, tmp_path):
+    book = write_book(tmp_path, mode, a=ALONE, b=ALONE)
+    run = build(book)
+    assert run.returncode == 0, run.stderr
+    assert runs(book) == ({} if mode == "off" else {"a": 1, "b": 1})
+
+
+def test_the_chapters_to_begin_with_are_there():
+    chapters = [path.name for path in (BOOK / "chapters").glob("*.ipynb")]
+    for start in side_by_side.ORDER:
+        assert sum(name.startswith(f"{start}_") for name in chapters) == 1, start
