@@ -38,7 +38,7 @@ def _run_all(app, env, names: list[str]) -> None:
     folder = env.mystnb_config.execution_cache_path
     cache, paths = get_cache(folder), [Path(env.doc2path(name)) for name in names]
     todo = [path for path in paths if path.suffix == ".ipynb" and not _is_kept(cache, path)]
-    todo.sort(key=lambda path: (ORDER + (path.name[:2],)).index(path.name[:2]))
+    todo.sort(key=lambda path: (*ORDER, path.name[:2]).index(path.name[:2]))
     cores = cpu_count()
     at_once = min(AT_MOST, cores, len(todo))
     if at_once < 2:

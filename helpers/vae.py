@@ -363,6 +363,8 @@ class OwnLoss(keras.Model):
             # Before the others, so that none of them keeps a model that has gone astray.
             others = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
             given["callbacks"] = [watch, *others]
+        # TensorFlow would trace the first step twice if the optimizer's variables came up in it.
+        self.optimizer.build(self.trainable_variables)
         return super().fit(**given)
 
     @functools.wraps(keras.Model.evaluate)

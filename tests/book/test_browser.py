@@ -132,7 +132,8 @@ def test_no_word_of_a_figure_is_too_small_on_a_phone(on_a_phone):
 
 
 CODE_IS_SCROLLED_BY_KEYBOARD = """[...document.querySelectorAll("pre")].every(box =>
-  (box.tabIndex == 0) == (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight))"""
+  (box.tabIndex == 0) ==
+  (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight))"""
 
 
 def test_a_figure_fits_again_when_a_phone_s_page_is_made_wide(on_a_phone):
