@@ -49,12 +49,17 @@ def _run_all(app, env, names: list[str]) -> None:
         runs = Parallel(return_as="generator_unordered")(
             delayed(_run)(path, folder, timeout, share) for path in todo
         )
-        logger = logging.getLogger(__name__)
+        logger, failed = logging.getLogger(__name__), []
         for path, seconds, trouble in runs:
-            if trouble:
-                logger.warning("%s\n%s", "Executing notebook failed:", trouble, location=str(path))
-                raise ExecutionError(str(path))
-            logger.info("%s: executed in %.2f seconds", path.name, seconds)
+            if trouble:  # told at once; the other pages are run all the same, and kept
+                failed.append(str(path))
+                logger.warning(
+                    "Executing notebook failed:\n%s", trouble, location=env.path2doc(path)
+                )
+            else:
+                logger.info("%s: executed in %.2f seconds", path.name, seconds)
+    if failed:
+        raise ExecutionError(", ".join(failed))
 
 
 def _is_kept(cache, path: Path) -> bool:

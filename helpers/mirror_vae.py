@@ -170,9 +170,10 @@ def windows_at(sides: np.ndarray, corners: np.ndarray, window: int = WINDOW) -> 
     0.75
     """
     padded = np.pad(sides, ((0, 0), (window, window), (window, window), (0, 0)))
-    views = np.lib.stride_tricks.sliding_window_view(padded, (window, window), axis=(1, 2))
+    shape = (1, window, window, sides.shape[3])
+    views = np.lib.stride_tricks.sliding_window_view(padded, shape)[:, :, :, 0, 0]
     z, row, column = np.transpose(corners)
-    return np.ascontiguousarray(np.moveaxis(views[z, row + window, column + window], 1, -1))
+    return np.ascontiguousarray(views[z, row + window, column + window])
 
 
 def windows_around(
