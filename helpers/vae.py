@@ -364,7 +364,8 @@ class OwnLoss(keras.Model):
             others = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
             given["callbacks"] = [watch, *others]
         # TensorFlow would trace the first step twice if the optimizer's variables came up in it.
-        self.optimizer.build(self.trainable_variables)
+        if self.compiled and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
         return super().fit(**given)
 
     @functools.wraps(keras.Model.evaluate)

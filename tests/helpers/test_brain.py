@@ -65,7 +65,7 @@ def test_a_head_may_be_turned(axis, degrees):
         turned(volume.astype(np.float32), SPACING, axis, degrees)
         for volume in (scan.dwi, scan.brain)
     )
-    assert dice(find_brain(head, SPACING), brain > 0.5) >= 0.965
+    assert dice(find_brain(head, SPACING), brain > 0.5) >= 0.97
 
 
 @pytest.mark.parametrize("thickness", [2.0, 3.5, 5.0, 6.5])
@@ -77,7 +77,7 @@ def test_slices_may_be_thin_or_thick(thickness):
         for volume in (scan.dwi, scan.brain)
     )
     found = find_brain(head, (thickness, 2.0, 2.0))
-    assert dice(found, brain > 0.5) >= 0.965
+    assert dice(found, brain > 0.5) >= 0.97
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.15])

@@ -1040,6 +1040,23 @@ def test_weights_of_classes_are_refused(stripes, weights):
             call(small(stripes))
 
 
+def test_who_forgot_to_compile_is_told_so():
+    vae = build_dense_vae(2, input_shape=(4, 4), hidden_units=8)
+    with pytest.raises(ValueError, match="compile"):
+        vae.fit(np.zeros((8, 4, 4), "float32"))
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others trace in other ways")
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_a_step_is_traced_once(optimizer, monkeypatch):
+    vae, traced = build_dense_vae(2, input_shape=(4, 4), hidden_units=8), []
+    step = vae.train_step
+    monkeypatch.setattr(vae, "train_step", lambda data: traced.append(data) or step(data))
+    vae.compile(optimizer)
+    vae.fit(np.zeros((8, 4, 4), "float32"), epochs=2, batch_size=4, verbose=0)
+    assert len(traced) == 1
+
+
 @pytest.mark.parametrize(
     ("policy", "likelihood", "build"),
     [
