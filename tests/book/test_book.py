@@ -310,6 +310,26 @@ def test_a_real_head_goes_from_its_files_to_the_page_where_it_is_found(stem):
     assert "SOOP, sub-3 (a real patient)" in glued(EXECUTED / f"{stem}.ipynb")["which"]
 
 
+def test_the_messages_that_chapter_11_explains_are_those_that_come():
+    path = EXECUTED / "11_your_own_scans.ipynb"
+    if not os.environ.get("BOOK_BUILT"):
+        pytest.skip("what a page printed is known when the book is built")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    (table,) = [text for text in texts if text.startswith("| the message says |")]
+    messages = [row.split(" | ")[0].strip("| ") for row in table.split("\n\n")[0].splitlines()[2:]]
+    assert len(messages) >= 13
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    printed = " ".join("".join(output.get("text", "")) for output in outputs)
+    printed = re.sub(r"\s+", " ", printed)
+    # Who may list everything sees no refusal of that: the words are in the helper.
+    known = printed + (BOOK / "helpers" / "scans.py").read_text(encoding="utf-8")
+    for message in messages:
+        parts = re.sub(r" \(or size, spacing, direction\)", "", message).split("…")
+        for part in filter(None, (part.strip() for part in parts)):
+            assert part in known, f"{message!r}: {part!r} is in no message"
+
+
 # --- claims: each number in the text, and the interval in which its sentence is true -------------
 
 with (BOOK / "tests" / "claims.csv").open(encoding="utf-8", newline="") as file:
