@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import nbformat
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
@@ -28,6 +29,7 @@ ORDER = ("05", "01", "02", "03", "04", "09")
 def setup(app) -> dict[str, bool]:
     """Have the notebooks run before pages are read; Sphinx calls this."""
     app.connect("env-before-read-docs", _run_all)
+    app.connect("env-updated", _write_all)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -62,9 +64,26 @@ def _run_all(app, env, names: list[str]) -> None:
         raise ExecutionError(", ".join(failed))
 
 
+def _write_all(app, env) -> None:
+    """Write each notebook with its outputs, which MyST-NB leaves out where it finds them kept."""
+    if app.config.nb_execution_mode != "cache":
+        return
+    cache = get_cache(env.mystnb_config.execution_cache_path)
+    for name in env.found_docs:
+        path = Path(env.doc2path(name))
+        written = Path(env.mystnb_config.output_folder, f"{name}.ipynb")
+        if path.suffix == ".ipynb" and written.exists() and _is_kept(cache, path):
+            _, whole = cache.merge_match_into_notebook(_read(path))
+            written.write_text(nbformat.writes(whole), encoding="utf-8")
+
+
+def _read(path: Path) -> nbformat.NotebookNode:
+    return standard_nb_read(path.read_text(encoding="utf-8"))
+
+
 def _is_kept(cache, path: Path) -> bool:
     try:
-        cache.match_cache_notebook(standard_nb_read(path.read_text(encoding="utf-8")))
+        cache.match_cache_notebook(_read(path))
     except KeyError:
         return False
     return True
@@ -73,7 +92,7 @@ def _is_kept(cache, path: Path) -> bool:
 def _run(path: Path, folder: str, timeout: int, share: int) -> tuple[Path, float, str | None]:
     """Run a notebook, keep its outputs, and return how long it took and how it failed."""
     os.environ["LOKY_MAX_CPU_COUNT"] = str(share)  # joblib's, as OMP_NUM_THREADS is set already
-    notebook = standard_nb_read(path.read_text(encoding="utf-8"))
+    notebook = _read(path)
     run = single_nb_execution(notebook, cwd=path.parent, timeout=timeout, allow_errors=False)
     if run.err is None:
         # As MyST-NB keeps it, down to the seconds.

@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import yaml
 from nbclient import NotebookClient
 from sklearn.linear_model import LogisticRegression
@@ -298,6 +299,33 @@ def test_the_story_ends_on_a_scan_of_one_s_own_without_a_mask(tmp_path):
     assert "1 patient: sub-anna; mask: None" in code[1].outputs[0].text
     drawn = [cell for cell in code if "fig-own-map" in str(cell.metadata)]
     assert any("image/png" in output.get("data", {}) for output in drawn[0].outputs)
+
+
+def test_ten_patients_of_soop_are_what_a_page_judges_on(tmp_path, monkeypatch):
+    root, mask = (
+        tmp_path / "soop",
+        "derivatives/lesion_masks/sub-N/dwi/sub-N_space-TRACE_desc-lesion",
+    )
+    for number in range(10):
+        head = phantom.simulate_case(7000 + number, skull=True)
+        for name, values in {
+            "sub-N/dwi/sub-N_rec-TRACE_dwi": head.dwi,
+            "sub-N/dwi/sub-N_rec-ADC_dwi": 1000 - head.dwi,
+            f"{mask}Acute_mask": head.lesion,
+            f"{mask}Chronic_mask": 0 * head.lesion,
+        }.items():
+            image = sitk.GetImageFromArray(values.astype(np.int16))
+            image.SetSpacing(head.spacing[::-1])
+            path = root / f"{name}.nii.gz".replace("sub-N", f"sub-{number}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sitk.WriteImage(image, str(path))
+    for variable, value in {"DATA": tmp_path, "OUTPUT": tmp_path / "out", "QUICK": 1}.items():
+        monkeypatch.setenv(f"VAE_BOOK_{variable}", str(value))
+    (path,) = (path for path in NOTEBOOKS if path.stem == "07_what_does_not_fit")
+    notebook = nbformat.read(path, 4)
+    NotebookClient(notebook, resources={"metadata": {"path": path.parent}}).execute()
+    shown = json.dumps([cell.outputs for cell in notebook.cells if cell.cell_type == "code"])
+    assert "SOOP, 10 patients" in shown and "synthetic" not in shown
 
 
 @pytest.mark.parametrize("stem", ["04_from_scan_to_patches", "11_your_own_scans"])
