@@ -2,27 +2,32 @@
 
 Named in ``_config.yml`` as an extension of Sphinx. A notebook says little to the next one, and much
 of what it does keeps one core busy only. What they print goes where MyST-NB keeps it and looks for
-it, so that it finds every notebook run.
+it, so that it finds every notebook run. On one core, with little memory (or with the variable
+``LOKY_MAX_CPU_COUNT=1``) it runs them itself, one after the other.
 """
 
 from __future__ import annotations
 
 import os
+import time
+import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
+import psutil
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.executors.utils import single_nb_execution
-from myst_nb.core.execute import ExecutionError
 from myst_nb.core.read import standard_nb_read
+from sphinx.errors import SphinxError
 from sphinx.util import logging
 
-#: A kernel holds a gigabyte or two.
-AT_MOST = 4
+#: Notebooks at a time, and what each of them may take of the memory, in bytes.
+AT_MOST, MEMORY = 4, 2 * 2**30
 #: Chapters to begin with; the others follow as they stand. What 5 and 9 compute, later ones take,
-#: and if both began at once, both would compute it.
+#: and where two begin at once, both compute it.
 ORDER = ("05", "01", "02", "03", "04", "09")
 
 
@@ -39,19 +44,20 @@ def _run_all(app, env, names: list[str]) -> None:
         return
     folder = env.mystnb_config.execution_cache_path
     cache, paths = get_cache(folder), [Path(env.doc2path(name)) for name in names]
-    todo = [path for path in paths if path.suffix == ".ipynb" and not _is_kept(cache, path)]
+    todo = [path for path in paths if path.suffix == ".ipynb" and _is_to_be_run(cache, path)]
     todo.sort(key=lambda path: (*ORDER, path.name[:2]).index(path.name[:2]))
     cores = cpu_count()
-    at_once = min(AT_MOST, cores, len(todo))
+    at_once = min(AT_MOST, cores, psutil.virtual_memory().available // MEMORY, len(todo))
     if at_once < 2:
         return
     # No more threads than there are cores for a page: others would wait for each other.
+    logger, failed = logging.getLogger(__name__), []
+    logger.info("running %d notebooks, %d at a time", len(todo), at_once)
     share, timeout = cores // at_once, app.config.nb_execution_timeout
     with parallel_config("loky", n_jobs=at_once, inner_max_num_threads=share):
         runs = Parallel(return_as="generator_unordered")(
             delayed(_run)(path, folder, timeout, share) for path in todo
         )
-        logger, failed = logging.getLogger(__name__), []
         for path, seconds, trouble in runs:
             if trouble:  # told at once; the other pages are run all the same, and kept
                 failed.append(str(path))
@@ -60,8 +66,8 @@ def _run_all(app, env, names: list[str]) -> None:
                 )
             else:
                 logger.info("%s: executed in %.2f seconds", path.name, seconds)
-    if failed:
-        raise ExecutionError(", ".join(failed))
+    if failed and app.config.nb_execution_raise_on_error:
+        raise SphinxError(f"{len(failed)} notebooks failed: {', '.join(failed)}")
 
 
 def _write_all(app, env) -> None:
@@ -72,28 +78,34 @@ def _write_all(app, env) -> None:
     for name in env.found_docs:
         path = Path(env.doc2path(name))
         written = Path(env.mystnb_config.output_folder, f"{name}.ipynb")
-        if path.suffix == ".ipynb" and written.exists() and _is_kept(cache, path):
-            _, whole = cache.merge_match_into_notebook(_read(path))
-            written.write_text(nbformat.writes(whole), encoding="utf-8")
+        if path.suffix == ".ipynb" and written.exists():
+            with suppress(KeyError):  # one that failed is not kept
+                _, whole = cache.merge_match_into_notebook(_read(path))
+                written.write_text(nbformat.writes(whole), encoding="utf-8")
 
 
 def _read(path: Path) -> nbformat.NotebookNode:
     return standard_nb_read(path.read_text(encoding="utf-8"))
 
 
-def _is_kept(cache, path: Path) -> bool:
+def _is_to_be_run(cache, path: Path) -> bool:
     try:
         cache.match_cache_notebook(_read(path))
     except KeyError:
+        return True
+    except Exception:  # not to be read: MyST-NB says so when it comes to it
         return False
-    return True
+    return False
 
 
 def _run(path: Path, folder: str, timeout: int, share: int) -> tuple[Path, float, str | None]:
     """Run a notebook, keep its outputs, and return how long it took and how it failed."""
     os.environ["LOKY_MAX_CPU_COUNT"] = str(share)  # joblib's, as OMP_NUM_THREADS is set already
-    notebook = _read(path)
-    run = single_nb_execution(notebook, cwd=path.parent, timeout=timeout, allow_errors=False)
+    notebook, started = _read(path), time.perf_counter()
+    try:
+        run = single_nb_execution(notebook, cwd=path.parent, timeout=timeout, allow_errors=False)
+    except Exception:  # its kernel died, say for want of memory
+        return path, time.perf_counter() - started, traceback.format_exc()
     if run.err is None:
         # As MyST-NB keeps it, down to the seconds.
         kept = CacheBundleIn(notebook, str(path), data={"execution_seconds": run.time})

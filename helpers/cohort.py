@@ -235,7 +235,7 @@ def find_slices(*, patch: int = 28) -> Cohort | None:
         lesions = yes_or_no("lesion", lesions)
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"{path} cannot be read ({in_words(error)}); fetch it anew: "
+            f"{path} cannot be read ({in_words(error)}); delete it and fetch it anew: "
             "python -m tools.download soop-slices"
         ) from error
     # As many columns to either side of the midline, and whole patches.

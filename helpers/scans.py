@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shlex
+import subprocess
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -31,15 +32,23 @@ _ISLES_2015 = re.compile(r"VSD\..+\.(?P<kind>MR_DWI|OT)\.")
 # Words of a name, in small letters: of diffusion-weighted images, of maps that are none, of masks.
 _DWI = re.compile(r"[a-z]{0,4}dwi(b?\d+)?|(iso)?tracew?|b=?([3-9]\d\d|[1-9]\d{3})")
 _MAP = re.compile(
-    r"[a-z]{0,4}adc(map|s)?\d?|(col|color|colour|mean|g)?fa(map|col|color)?|[mra][dk](map)?"
+    r"[a-z]{0,5}adc(map|s|m|val\w*|trace\w*)?\d*|avdc"
+    r"|(col|color|colour|mean|g)?fa(map|c|col|color)?\d?|[mra][dk](map)?"
     r"|m?kurt\w*|fractional\w*|\w*anisotrop\w*|\w*diffusivity"
-    r"|([a-z]{0,4}dwi)?b=?(0+|\d\d?|[12]\d\d)(map|mean)?|lowb|nodif\w*|s0(map)?"
-    r"|e?exp(onential)?(map)?|tensor\w*"
-    r"|[vl][123]|t[12](w|star|map)?|flair|pd|swi|pwi|phase|sbref|noise|residuals?|bias(field)?"
+    r"|([a-z]{0,4}dwi)?b=?(0+|\d\d?|[12]\d\d)(map|mean)?|lowb|nodif\w*|[sm]0(map)?"
+    r"|(t2|[a-z]{1,4})b0[a-z]{0,5}|b0[a-z]{2,5}|e?exp(o|onential)?(map)?|tensor\w*"
+    r"|[vl][123]|lambda\d?|eigen\w*|evals?|evecs?|rgb|ivim|odi|fw|ficvf|prob(ability|map)s?"
+    r"|t[12](w|wi|star|map)?|flair|pd|swi|pwi|phase(diff)?|fieldmap|sbref|noise|residuals?"
+    r"|bias(field)?"
     r"|snr|apparent\w*|coefficient|ncct|cta|ctp?|cbf|cbv|mtt|tmax|ttp"
 )
 _MASK = re.compile(r"\w*(mask|msk)s?|roi")
-_PERHAPS_MASK = re.compile(r"d?seg(m|mentation)?s?|labels?|gt|manual|annotations?")  # at the end
+# At the end; and, behind another word, anywhere: whatever it is, it is no scan.
+_PERHAPS_MASK = re.compile(r"d?seg(m|mentation)?s?|labels?|gt|manual|annotations?")
+_NO_SCAN = re.compile(
+    r"\w*(lesion|infarct|annot|contour|msk|mask|label)\w*|(manual|d)?seg(m|mentation)?s?\d*|les"
+    r"|roi\d*|voi\d*|stroke\w*|acute|core|manual|truth|gt|pred(ict)?(ion)?s?"
+)
 _LESION = re.compile(r"(acute)?(lesion|infarct)s?(acute|core|chronic)?\d*")
 _OTHER_MASK = re.compile(
     r"\w*(brain|chronic|strip|skull|vessel|ventric)\w*|(hd)?bet|old|csf|[wg]m|head|air|lvo|cow"
@@ -49,19 +58,26 @@ _NO_PATIENT = re.compile(  # folders that say what is in them, and not whose
     r"|lesions?|scans?|data",
     re.IGNORECASE,
 )
+_OF_MASKS = re.compile(  # folders of nothing but masks
+    r"(lesion_?)?(masks?|labels?|segmentations?)|lesions?|gt|ground_?truth", re.IGNORECASE
+)
 _NO_DATA = {"__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN"}
 _HERE = {"dwi", "trace", "orig", "native", "individual", "scanner"}  # the space of the scan itself
-_ITK = "python -c \"import SimpleITK as s; s.WriteImage(s.ReadImage('{0}'), '{1}.nii.gz')\""
+# {0} is the file, and {1} what it is to be called then, both as a shell takes them.
+_ITK = 'python -c "import sys, SimpleITK as s; s.WriteImage(s.ReadImage(sys.argv[1]), sys.argv[2])"'
 _CONVERSIONS = {
-    **dict.fromkeys((".nrrd", ".nhdr", ".mhd", ".gipl"), _ITK),
+    **dict.fromkeys((".nrrd", ".nhdr", ".mhd", ".gipl"), f"{_ITK} {{0}} {{1}}"),
     **dict.fromkeys(
-        (".hdr", ".img"), "python -c \"import nibabel as n; n.save(n.load('{0}'), '{1}.nii.gz')\""
+        (".hdr", ".img"),
+        'python -c "import sys, nibabel as n; n.save(n.load(sys.argv[1]), sys.argv[2])" {0} {1}',
     ),
-    **dict.fromkeys((".mgz", ".mgh"), "mri_convert '{0}' '{1}.nii.gz'"),
-    ".mif": "mrconvert '{0}' '{1}.nii.gz'",
-    ".nii.bz2": "bunzip2 '{0}'",
-    ".nii.xz": "unxz '{0}'",
-    ".nii.zip": "unzip '{0}'",
+    **dict.fromkeys((".mgz", ".mgh"), "mri_convert {0} {1}"),
+    **dict.fromkeys((".mif", ".mif.gz"), "mrconvert {0} {1}"),
+    ".mnc": "mnc2nii {0}",
+    ".nii.bz2": "bunzip2 {0}",
+    ".nii.xz": "unxz {0}",
+    ".nii.zip": "unzip {0}",
+    ".nii.zst": "unzstd {0}",
 }
 # What MetaImage calls the geometry, by any of these names, and how many numbers of n axes.
 _MHA_GEOMETRY = {
@@ -78,6 +94,7 @@ _MILLIMETRES = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # by NIfTI's code; 0 says noth
 _GZIP = b"\x1f\x8b"
 # A scanner's bore is 0.6 to 0.7 m wide: what is longer is a slip of units or of a decimal point.
 _LONGEST_VOXEL, _LONGEST_EXTENT = 30.0, 1000.0  # mm
+_SHORTEST_VOXEL = 0.05  # mm: what is shorter was meant in another unit
 _BRAIN_ML = 600.0, 2200.0  # what an adult's brain measures, children's and giants' with it
 _HEAD_MM = 100.0, 120.0, 120.0  # (z, y, x): a volume that is as long as this shows a whole head
 _BYTES_PER_VOXEL = 16  # of scan, mask, brain and what comes between while a case is loaded
@@ -485,20 +502,25 @@ def _read_name(path: Path, root: Path) -> _Named | None:
         return any(kind.fullmatch(word) for word in words)
 
     is_lesion = any(re.search("lesion|infarct|stroke|acute", word) for word in words)
-    is_image = says(_DWI) or says(_MAP)
+    is_image = says(_DWI) or says(_MAP) or re.search(r"(^|[_-])b[_-]0+([_-]|$)", stem.lower())
+    folders = [f for f in path.absolute().parents if f.is_relative_to(root.absolute())]
+    named = [*parts, *(folder.name for folder in folders[:-1])]
+    # Else the first word may be a patient's name, whatever it is.
+    first = 0 if any(name.lower().startswith("sub-") for name in named) else 1
+    no_scan = any(_NO_SCAN.fullmatch(w) for word in words[first:] for w in word.split("."))
+    among_masks = _OF_MASKS.fullmatch(path.parent.name) and path.parent != root and not is_image
     if says(_MASK) or (says(_LESION) and (_LESION.fullmatch(words[-1]) or not is_image)):
         # A mask that is described, and not as a lesion's, is of something else.
         described = {"desc", "label"} & entities.keys() or re.search("-ma?sks?$", stem.lower())
         other = says(_OTHER_MASK) and not (is_lesion and not any("chronic" in w for w in words))
         kind = "other mask" if other or (described and not is_lesion) else "lesion mask"
         is_lesion |= "msk" in words
-    elif _PERHAPS_MASK.fullmatch(words[-1] if words else ""):
+    elif _PERHAPS_MASK.fullmatch(words[-1] if words else "") or no_scan or among_masks:
         kind = "perhaps a mask"
     elif says(_DWI):
-        kind = "map" if says(_MAP) else "scan"
+        kind = "map" if says(_MAP) or re.search(r"[_-]b[_-]0+([_-]|$)", stem.lower()) else "scan"
     else:
         return None
-    folders = [f for f in path.absolute().parents if f.is_relative_to(root.absolute())]
     sessions = [f.name[4:] for f in folders if f.name.lower().startswith("ses-")]
     place = {"ses": sessions[0]} if sessions else {}
     place |= {key: entities[key] for key in ("ses", "run", "space") if key in entities}
@@ -520,6 +542,10 @@ def _whose(stem: str, parts: list[str], folders: list[Path]) -> str:
             words = part.split("-")
             words = [w for w in words if not any(kind.fullmatch(w.lower()) for kind in kinds)]
             if part is parts[-1] and _PERHAPS_MASK.fullmatch(part.lower()):
+                continue
+            if part is not parts[0] and re.fullmatch(f"(({_NO_SCAN.pattern})\\.?)+", part.lower()):
+                continue
+            if own and re.fullmatch(r"final|v\d+|new|edited|corrected|checked", part.lower()):
                 continue
             own += ["-".join(words)] if words else []
     named = (folder.name for folder in folders if not _NO_PATIENT.fullmatch(folder.name))
@@ -558,9 +584,9 @@ def _choose(scans: list[_Named], masks: list[_Named], unused: dict[Path, str]) -
     scan = one(
         "scan",
         scans,
+        of,  # a mask in a space of its own was drawn on the scan in that space
         lambda scan: "space" not in scan.place,
         lambda scan: any("trace" in word for word in scan.words),
-        of,
     )
     mask = one("lesion mask", mine, lambda mask: mask.is_lesion) if (mine := of(scan)) else None
     kept = {os.path.realpath(file.path) for file in (scan, mask) if file}
@@ -585,10 +611,11 @@ def _unreadable(files: list[Path], search: bool) -> dict[Path, str]:
             continue  # the other half of it
         if suffix:
             stem = path.name[: -len(suffix)]
-            words = re.split(r"[_\s-]+", stem.lower())
-            kinds = (_DWI, _MASK, _LESION)
+            words = re.split(r"[_\s.-]+", stem.lower())
+            kinds = (_DWI, _MASK, _LESION, _NO_SCAN)
             if search or any(kind.fullmatch(word) for kind in kinds for word in words):
-                command = _CONVERSIONS[suffix].format(path, path.with_name(stem))
+                names = path, path.with_name(f"{stem}.nii.gz")
+                command = _CONVERSIONS[suffix].format(*map(_for_the_shell, names))
                 found[path] = f"{suffix[1:]} is not read, this converts it: {command}"
         elif path.parent not in dicom and (
             name.endswith((".dcm", ".ima"))
@@ -599,9 +626,13 @@ def _unreadable(files: list[Path], search: bool) -> dict[Path, str]:
             found[path] = "a link to nothing"
     if dicom:
         folder = Path(os.path.commonpath(dicom))
-        command = f"python -m tools.import_dicom {shlex.quote(str(folder))} OUT"
+        command = f"python -m tools.import_dicom {_for_the_shell(folder)} OUT"
         found[folder] = f"DICOM, this converts it: {command}"
     return found
+
+
+def _for_the_shell(path: Path) -> str:
+    return subprocess.list2cmdline([path]) if os.name == "nt" else shlex.quote(str(path))
 
 
 def _is_dicom(path: Path) -> bool:
@@ -848,6 +879,11 @@ def _require_place(geometry: Geometry, path: Path) -> None:
         raise VolumeReadError(
             f"{path}: expected positive spacing, a finite origin and axes at right angles, found "
             f"{geometry}"
+        )
+    if (lengths < _SHORTEST_VOXEL).any():
+        raise VolumeReadError(
+            f"{path}: expected voxels of at least {_SHORTEST_VOXEL:g} mm, found a spacing of "
+            f"{geometry.spacing} mm (z, y, x); is the unit in its header right?"
         )
     extent = lengths * geometry.size
     if (lengths > _LONGEST_VOXEL).any() or (extent > _LONGEST_EXTENT).any():

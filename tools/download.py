@@ -376,7 +376,9 @@ def _already_there(data_set: DataSet | FileSet) -> Path | None:
     there = find_data(data_set.place)
     if there is None:
         return None
-    if there == data_folder() / data_set.place and (damage := _damage(there)):
+    # A link leads to somebody else's file, and so does a shared folder.
+    ours = there == data_folder() / data_set.place and there.is_file() and not there.is_symlink()
+    if ours and (damage := _damage(there)):
         print(f"{there} is damaged ({damage}); it is downloaded anew.", file=sys.stderr)
         return None
     print(f"{there} is already there: {_contents(there)}. To get it anew, remove it first.")
@@ -384,18 +386,15 @@ def _already_there(data_set: DataSet | FileSet) -> Path | None:
 
 
 def _damage(path: Path) -> str:
-    """Say why an archive of arrays cannot be read to its end; "" where it can, or is a folder."""
-    if path.is_dir():
-        return ""
-    if not zipfile.is_zipfile(path):  # NumPy would speak of pickles
-        return f"expected an archive of arrays, found {path.stat().st_size:,} other bytes"
+    """Say why an archive of arrays cannot be read to its end; "" where it can."""
     try:
-        with path.open("rb") as file, np.load(file) as archive:
-            for name in archive:
-                archive[name]  # its checksum is compared
+        with zipfile.ZipFile(path) as archive:
+            first = archive.testzip()
+    except OSError:
+        raise  # the disk or the permission, not the file
     except Exception as error:  # a damaged archive raises many kinds
         return in_words(error)
-    return ""
+    return f"{first} in it is not what was written" if first else ""
 
 
 def _contents(path: Path) -> str:

@@ -47,7 +47,11 @@ _TAGS = (
     "DiffusionDirectionality ImagesInAcquisition"
 ).split()
 # Words of an image's type or of a series' name, in small letters and between signs.
-_MAP = re.compile(r"[de]?adc(map)?|(col|color)?fa(map)?|md|rd|exp|exponential|coefficient|tensor")
+_MAP = re.compile(
+    r"[a-z]?adc(map|trace\w*)?\d?|avdc|dc|(col|color)?fa(map|col|color)?|md|rd|expon\w*|exp|tensor"
+    r"|coeff\w*|\w*koeffizient\w*|fract|fractional|aniso\w*|mask|phase"
+)
+_UNWEIGHTED = re.compile(r"\bb ?0+\b|\bt2w?\b|\blow ?b\b|\bsbref\b|\bnodif\b")
 _TRACE = re.compile(r"trace\w*|isotropic|iso")
 _DIFFUSION = re.compile(r"dwi\w*|\w*diff\w*|trace\w*|b[1-9]\d{2,3}\w?")
 
@@ -181,7 +185,10 @@ def import_dicom(
         try:
             volume = _take_volume(series)
             _require_readable(volume.image)
-        except _Unusable as reason:
+        except OSError:
+            raise  # the disk or a program that is missing, not the series
+        except Exception as error:  # a header may hold anything; it costs its own series only
+            reason = str(error) if isinstance(error, _Unusable) else in_words(error)
             left.append(f"left: {series}: {reason}")
         else:
             patients.setdefault(series.patient, []).append(volume)
@@ -335,8 +342,8 @@ def _without_b_value(series: _Series, volumes: list[_Converted], is_trace: bool)
         raise _Unusable("nothing in it says that it is diffusion-weighted")
     if len(volumes) > 1:
         raise _Unusable(f"it has {len(volumes)} volumes, and nothing says which b-value each has")
-    if "b0" in series.name and not is_trace:
-        raise _Unusable("by its name it has no diffusion weighting (b0)")
+    if found := _UNWEIGHTED.search(" ".join(series.name)):
+        raise _Unusable(f"by its name it has no diffusion weighting ({found[0]})")
     why = "by its name it is diffusion-weighted; its b-value is not told"
     return _Volume(series, _merge(volumes), None, is_trace, why, volumes[0].facts)
 

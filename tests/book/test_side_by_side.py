@@ -29,6 +29,7 @@ print("NAME met", "OTHER")
 ALONE = """open("NAME.ran", "a").write("x")
 print("NAME ran", "alone")
 """
+THREADS_ARE_SET_BY = ("OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 THREADS = """import os
 
 names = "OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT"
@@ -42,6 +43,7 @@ def write_book(folder, mode="cache", **pages):
     (folder / "conf.py").write_text(
         f"extensions = ['myst_nb', 'side_by_side']\nnb_execution_mode = {mode!r}\n"
         "nb_execution_raise_on_error = True\nnb_execution_show_tb = True\n"
+        "nb_execution_timeout = 120\n"
     )
     (folder / "index.md").write_text(f"# A book\n\n```{{toctree}}\n{names}\n```\n")
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
@@ -57,7 +59,8 @@ def write_book(folder, mode="cache", **pages):
 def build(book, **variables):
     command = [sys.executable, "-m", "sphinx", "-b", "html", book, book / "_build" / "html"]
     paths = os.pathsep.join([str(BOOK / "_ext"), str(BOOK)])
-    env = {**os.environ, "PYTHONPATH": paths, "NO_COLOR": "1", **variables}
+    env = {name: value for name, value in os.environ.items() if name not in THREADS_ARE_SET_BY}
+    env |= {"PYTHONPATH": paths, "NO_COLOR": "1", **variables}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
 
@@ -118,6 +121,23 @@ def test_an_error_is_told_once_and_costs_no_other_page_its_work(tmp_path):
     assert runs(book)["broken"] == 1, "it was not tried again"
     write_book(book, broken=ALONE, good=ALONE)
     assert build(book).returncode == 0 and runs(book) == {"broken": 2, "good": 1}
+
+
+@two_cores
+def test_a_kernel_that_dies_is_told_of_by_its_notebook(tmp_path):
+    book = write_book(tmp_path, broken="import os\n\nos._exit(1)\n", good=ALONE)
+    run = build(book)
+    assert run.returncode != 0 and runs(book) == {"good": 1}
+    assert re.search(r"broken\.ipynb: WARNING: Executing notebook failed", run.stderr)
+    assert "DeadKernelError" in run.stderr
+
+
+@two_cores
+def test_a_notebook_that_cannot_be_read_is_named(tmp_path):
+    book = write_book(tmp_path, a=ALONE, b=ALONE, broken=ALONE)
+    (book / "broken.ipynb").write_text("<<<<<<< HEAD\n")
+    run = build(book)
+    assert "broken.ipynb" in run.stderr and runs(book) == {"a": 1, "b": 1}
 
 
 def test_on_one_core_pages_run_one_after_the_other(tmp_path):

@@ -4,6 +4,7 @@ import gzip
 import io
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -398,6 +399,21 @@ class TestLayouts:
                 "sub-2_dwi_GFA",
             ),
             *("sub-2_dwi_fractional_anisotropy", "sub-2_dwi_mean_diffusivity"),
+            *(f"sub-2_dwi_{kind}" for kind in ("meanb0", "b0brain", "b-0", "b_0", "avgb0", "expo")),
+            *(
+                f"sub-2_dwi_{kind}"
+                for kind in ("TRACEADC", "adctrace", "ADCm", "ADC10", "ADCvalue")
+            ),
+            *(
+                f"sub-2_dwi_{kind}"
+                for kind in ("T2b0", "T2WI", "RGB", "lambda1", "eigenvalue", "M0")
+            ),
+            *(
+                f"sub-2_dwi_{kind}"
+                for kind in ("evals", "avDC", "fieldmap", "phasediff", "ODI", "FW")
+            ),
+            *(f"sub-2_{entity}_dwi" for entity in ("acq-b0AP", "acq-revb0", "desc-meanb0")),
+            *(f"sub-2_{entity}_dwi" for entity in ("rec-ADCTRACE", "rec-FAC", "rec-fa1")),
         ],
     )
     def test_a_map_is_never_taken_for_a_scan(self, tmp_path, name):
@@ -570,7 +586,21 @@ class TestFoldersOfAClinic:
 
     @pytest.mark.parametrize(
         "name",
-        ["sub-1_seg", "sub-1_dseg", "sub-1_dwi_seg", "sub-1_dwi_label", "sub-1_GT", "sub-1_manual"],
+        [
+            *("sub-1_seg", "sub-1_dseg", "sub-1_dwi_seg", "sub-1_dwi_label", "sub-1_GT"),
+            *("sub-1_manual", "sub-1_mask1", "sub-1_roi1", "sub-1_lesionseg", "sub-1_les"),
+            *("sub-1_stroke", "sub-1_lesion.mask", "sub-1_segmentation_final", "sub-1_seg1"),
+            *("sub-1_manualseg", "sub-1_infarction", "sub-1_strokelesion", "sub-1_acute"),
+            *("sub-1_DWIlesion", "sub-1_lesionmap", "sub-1_voi", "sub-1_ground_truth"),
+            *("sub-1_annot", "sub-1_contour", "sub-1_core", "sub-1_lesion_v2", "labels/sub-1"),
+            *("sub-1_dwi_stroke", "sub-1_dwi_lesionmap", "sub-1_b1000_lesionseg"),
+            *(
+                "sub-1_dwi_lesion.seg",
+                "sub-1_dwi_seg_JD",
+                "sub-1_dwi_annotation1",
+                "sub-1_dwi_pred",
+            ),
+        ],
     )
     def test_what_may_be_a_mask_is_named_and_never_a_scan(self, tmp_path, name):
         touch(tmp_path, "sub-1_dwi.nii.gz", f"{name}.nii.gz")
@@ -581,6 +611,36 @@ class TestFoldersOfAClinic:
         (case,) = find_cases(tmp_path)
         assert case.lesion.name == "sub-1_lesion_mask.nii.gz"
 
+    @pytest.mark.parametrize("name", ["bert_dwi_lesion_final", "bert_dwi_infarction", "bert_les"])
+    def test_a_mask_is_no_further_patient(self, tmp_path, name):
+        touch(tmp_path, "bert_dwi.nii.gz", f"{name}.nii.gz")
+        with pytest.warns(UserWarning, match=rf"{name}\.nii\.gz \(perhaps a mask"):
+            assert found(tmp_path) == {"bert": ("bert_dwi.nii.gz", None)}
+
+    def test_a_patient_may_be_called_what_a_mask_is(self, tmp_path):
+        touch(tmp_path, "stroke01_dwi.nii.gz", "core_dwi.nii.gz", "stroke01_lesion_mask.nii.gz")
+        assert found(tmp_path) == {
+            "core": ("core_dwi.nii.gz", None),
+            "stroke01": ("stroke01_dwi.nii.gz", "stroke01_lesion_mask.nii.gz"),
+        }
+
+    def test_the_scan_is_the_one_whose_mask_is_drawn_in_its_space(self, tmp_path):
+        """As ISLES 2024 was released: the raw scan has no mask, that in the space of the CT has."""
+        raw = "raw_data/sub-stroke0001/ses-02/sub-stroke0001_ses-02_dwi.nii.gz"
+        stem = "derivatives/sub-stroke0001/ses-02/sub-stroke0001_ses-02_space-ncct_"
+        touch(tmp_path, raw, f"{stem}dwi.nii.gz", f"{stem}lesion-msk.nii.gz", f"{stem}adc.nii.gz")
+        (case,) = quietly(find_cases, tmp_path)
+        assert case.dwi == tmp_path / f"{stem}dwi.nii.gz"
+        assert case.lesion == tmp_path / f"{stem}lesion-msk.nii.gz"
+
+    @pytest.mark.parametrize(
+        "name", ["Segmentation.seg.nrrd", "sub-1_lesion.seg.nrrd", "sub-1-label.nrrd"]
+    )
+    def test_a_mask_in_another_format_is_named_with_its_command(self, tmp_path, name):
+        touch(tmp_path, "sub-1_dwi.nii.gz", name)
+        with pytest.warns(UserWarning, match=rf"{re.escape(name)} \(nrrd is not read, this conv"):
+            assert len(find_cases(tmp_path)) == 1
+
     def test_of_a_patient_without_sub_too(self, tmp_path):
         touch(tmp_path, "anna_dwi.nii.gz", "anna_segmentation.nii.gz")
         with pytest.warns(UserWarning, match=r"anna_segmentation\.nii\.gz \(perhaps a mask"):
@@ -588,8 +648,9 @@ class TestFoldersOfAClinic:
         assert case.subject_id == "anna"
 
     @pytest.mark.parametrize("suffix", ["nrrd", "mhd", "hdr"])
-    def test_the_command_gives_a_scan_that_is_read(self, tmp_path, suffix):
-        path = tmp_path / f"sub-1_dwi.{suffix}"
+    @pytest.mark.parametrize("name", ["sub-1", "O'Brien", "two words", "$HOME"])
+    def test_the_command_gives_a_scan_that_is_read(self, tmp_path, suffix, name):
+        path = tmp_path / f"{name}_dwi.{suffix}"
         image = sitk.GetImageFromArray(random_scan())
         image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
         sitk.WriteImage(image, str(path.with_suffix(".img" if suffix == "hdr" else f".{suffix}")))
