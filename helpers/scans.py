@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import subprocess
+import unicodedata
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -51,10 +52,27 @@ _NO_SCAN = re.compile(
 )
 _LESION = re.compile(r"(acute)?(lesion|infarct)s?(acute|core|chronic)?\d*")
 _OTHER_MASK = re.compile(
-    r"\w*(brain|chronic|strip|skull|vessel|ventric)\w*|(hd)?bet|old|csf|[wg]m|head|air|lvo|cow"
+    r"\w*(brain|strip|skull|vessel|ventric)\w*|(hd)?bet|csf|[wg]m|head|air|lvo|cow"
+)
+_NOT_ACUTE = re.compile(  # lesions, but not those of an acute infarct
+    r"\w*chronic\w*|old|prior|previous|remote|wmh?s?|white\w*|leuk\w*|hyperint\w*|c?mbs?|ich|sah"
+    r"|h(a?e)m(atoma|orr?h)\w*|\w*bleed\w*|o?edema|tumou?rs?|penumbra|\w*perfusion|lacun\w*"
+)
+# What is no patient's name: before a scan's kind how it was made, behind it what was done to it.
+_MADE = re.compile(
+    r"ax(ial)?|tra(ns\w*)?|cor(onal)?|sag(ittal)?|ep2d|epi|resolve|diff(usion)?|isotropic|mri|\d\.?\d?t"
+)
+_DONE = re.compile(
+    r"\w*strip(ped)?|brain|(hd)?bet|ss|n4\w*|bias\w*|(co)?reg\w*|resampled?|denoised?|norm\w*"
+    r"|eddy|topup|copy\d*|\(\d+\)|final|v\d+|new|edited|corr(ected)?|checked"
+)
+_VISIT = re.compile(  # folders that say when
+    r"ses-(.+)|(?:session|day|visit|week|month|tp|timepoint|fu|follow-?up)[-_ ]?(\d+)"
+    r"|(\d+ ?(?:h|hours|d|days)|baseline|follow-?up|admission|discharge|(?:sub)?acute|pre|post)",
+    re.IGNORECASE,
 )
 _NO_PATIENT = re.compile(  # folders that say what is in them, and not whose
-    r"ses-.*|dwi|anat|diff(usion)?|nifti|nii|raw_?data|derivatives|images?|labels?|(lesion_?)?masks?"
+    r"dwi|anat|diff(usion)?|nifti|nii|raw_?data|derivatives|images?|labels?|(lesion_?)?masks?"
     r"|lesions?|scans?|data",
     re.IGNORECASE,
 )
@@ -254,7 +272,9 @@ def find_cases(root: str | Path) -> list[Case]:
     patients: dict[str, list[_Named]] = {}
     for path in volumes:
         if named := _read_name(path, root):
-            patients.setdefault(named.subject.casefold(), []).append(named)
+            # Some file systems take letters apart from their accents.
+            subject = unicodedata.normalize("NFC", named.subject).casefold()
+            patients.setdefault(subject, []).append(named)
     any_scan = any(file.kind == "scan" for found in patients.values() for file in found)
     unused = _unreadable(files, search=not any_scan)
     cases, orphans = [], []
@@ -512,7 +532,7 @@ def _read_name(path: Path, root: Path) -> _Named | None:
     if says(_MASK) or (says(_LESION) and (_LESION.fullmatch(words[-1]) or not is_image)):
         # A mask that is described, and not as a lesion's, is of something else.
         described = {"desc", "label"} & entities.keys() or re.search("-ma?sks?$", stem.lower())
-        other = says(_OTHER_MASK) and not (is_lesion and not any("chronic" in w for w in words))
+        other = says(_NOT_ACUTE) or (says(_OTHER_MASK) and not is_lesion)
         kind = "other mask" if other or (described and not is_lesion) else "lesion mask"
         is_lesion |= "msk" in words
     elif _PERHAPS_MASK.fullmatch(words[-1] if words else "") or no_scan or among_masks:
@@ -521,10 +541,11 @@ def _read_name(path: Path, root: Path) -> _Named | None:
         kind = "map" if says(_MAP) or re.search(r"[_-]b[_-]0+([_-]|$)", stem.lower()) else "scan"
     else:
         return None
-    sessions = [f.name[4:] for f in folders if f.name.lower().startswith("ses-")]
-    place = {"ses": sessions[0]} if sessions else {}
+    visits = [match for f in folders[:-1] if (match := _VISIT.fullmatch(f.name))]
+    place = {"ses": "".join(filter(None, visits[0].groups()))} if visits else {}
     place |= {key: entities[key] for key in ("ses", "run", "space") if key in entities}
-    if place.get("space", "").lower() in _HERE:
+    place = {key: value.lower().lstrip("0") for key, value in place.items()}  # 01 is 1
+    if place.get("space") in _HERE:
         del place["space"]
     return _Named(path, kind, _whose(stem, parts, folders), tuple(words), place, is_lesion)
 
@@ -535,20 +556,21 @@ def _whose(stem: str, parts: list[str], folders: list[Path]) -> str:
         return match[1]
     if subjects := [f.name for f in folders[:-1] if f.name.lower().startswith("sub-")]:
         return subjects[0]
-    own = []
+    own, kind_told = [], False
     for part in parts:
         if not re.match(r"(ses|run|space|desc|rec|acq|label)-.", part.lower()):
-            kinds = (_DWI, _MAP, _MASK, _LESION)
+            no_names = [_DWI, _MAP, _MASK, _LESION]
+            no_names += [_DONE, _NOT_ACUTE] if own or kind_told else [_MADE]
             words = part.split("-")
-            words = [w for w in words if not any(kind.fullmatch(w.lower()) for kind in kinds)]
+            words = [w for w in words if not any(no.fullmatch(w.lower()) for no in no_names)]
+            kind_told |= any(_DWI.fullmatch(word) for word in part.lower().split("-"))
             if part is parts[-1] and _PERHAPS_MASK.fullmatch(part.lower()):
                 continue
             if part is not parts[0] and re.fullmatch(f"(({_NO_SCAN.pattern})\\.?)+", part.lower()):
                 continue
-            if own and re.fullmatch(r"final|v\d+|new|edited|corrected|checked", part.lower()):
-                continue
             own += ["-".join(words)] if words else []
-    named = (folder.name for folder in folders if not _NO_PATIENT.fullmatch(folder.name))
+    no_names = (_NO_PATIENT, _VISIT)
+    named = (f.name for f in folders if not any(no.fullmatch(f.name) for no in no_names))
     return "_".join(own) or next(named, folders[-1].name)
 
 
@@ -587,6 +609,7 @@ def _choose(scans: list[_Named], masks: list[_Named], unused: dict[Path, str]) -
         of,  # a mask in a space of its own was drawn on the scan in that space
         lambda scan: "space" not in scan.place,
         lambda scan: any("trace" in word for word in scan.words),
+        lambda scan: not any(_DONE.fullmatch(word) for word in scan.words),
     )
     mask = one("lesion mask", mine, lambda mask: mask.is_lesion) if (mine := of(scan)) else None
     kept = {os.path.realpath(file.path) for file in (scan, mask) if file}

@@ -43,7 +43,7 @@ _HEAD = 350
 _TAGS = (
     "PatientID PatientName StudyInstanceUID SeriesInstanceUID SOPInstanceUID SOPClassUID Modality "
     "SeriesNumber SeriesDescription ImageType AcquisitionNumber InstanceNumber "
-    "ImagePositionPatient ImageOrientationPatient NumberOfFrames DiffusionBValue "
+    "ImagePositionPatient ImageOrientationPatient PixelSpacing NumberOfFrames DiffusionBValue "
     "DiffusionDirectionality ImagesInAcquisition"
 ).split()
 # Words of an image's type or of a series' name, in small letters and between signs.
@@ -76,7 +76,8 @@ class _Series:
 
     @property
     def patient(self) -> tuple[str, str]:
-        known = [str(self.first.get(k, "")).strip().upper() for k in ("PatientID", "PatientName")]
+        known = [str(self.first.get(k, "")).upper() for k in ("PatientID", "PatientName")]
+        known = [text.strip(" ^") for text in known]  # empty parts of a name may be left out
         return tuple(known) if any(known) else (str(self.first.get("StudyInstanceUID", "")), "")
 
     @property
@@ -233,7 +234,10 @@ def _find_series(folder: Path) -> tuple[list[_Series], list[str]]:
         elif header.get("SOPClassUID") == MediaStorageDirectoryStorage:
             continue  # DICOMDIR, the table of contents of a disc
         elif not (uid := str(header.get("SeriesInstanceUID", ""))):
-            damaged.append(f"left: {path}: expected a DICOM image, found one cut short or damaged")
+            damaged.append(
+                f"left: {path}: expected a DICOM image, found one cut short, damaged, or without "
+                "the number of its series (SeriesInstanceUID)"
+            )
         elif (image := str(header.get("SOPInstanceUID", path))) not in images:
             images.add(image)  # the same file may lie in two folders
             numbers.setdefault(uid, set()).add(int(header.get("InstanceNumber") or 0))
@@ -421,6 +425,7 @@ def _frame_header(whole: pydicom.Dataset, own: pydicom.Dataset, number: int) -> 
     for sequence, tag, name in (
         ("PlanePositionSequence", "ImagePositionPatient", "ImagePositionPatient"),
         ("PlaneOrientationSequence", "ImageOrientationPatient", "ImageOrientationPatient"),
+        ("PixelMeasuresSequence", "PixelSpacing", "PixelSpacing"),
         ("MRDiffusionSequence", "DiffusionBValue", "DiffusionBValue"),
         ("MRDiffusionSequence", "DiffusionDirectionality", "DiffusionDirectionality"),
         ("MRImageFrameTypeSequence", "FrameType", "ImageType"),
@@ -438,6 +443,12 @@ def _share(headers: list[pydicom.Dataset], numbers: set[int], is_original: bool)
         places = np.array([h.ImagePositionPatient for h in headers], float)
     except (AttributeError, TypeError, ValueError):
         raise _Unusable("its images do not say where they lie") from None
+    try:
+        pixels = np.array([h.PixelSpacing for h in headers], float)
+    except (AttributeError, TypeError, ValueError):
+        pixels = np.zeros(2)
+    if not (np.isfinite(pixels) & (pixels > 0)).all():  # dcm2niix would take a millimetre
+        raise _Unusable("its images do not say how large a pixel is")
     if np.ptp(orientations, axis=0).max() > 1e-3:
         raise _Unusable("its images lie in several directions, as those of a localizer do")
     normal = np.cross(orientations[0, :3], orientations[0, 3:])

@@ -324,6 +324,66 @@ class TestLayouts:
         with pytest.warns(UserWarning, match=r"Chronic_mask\.nii \(not the mask of an acute"):
             assert found(tmp_path) == {"sub-1": ("sub-1_dwi.nii", None)}
 
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("anna_old_lesion", "anna_WMH_mask", "anna_haemorrhage_mask", "anna_ICH_mask"),
+            *("anna_hemorrhage_lesion", "anna_microbleeds_mask", "anna_previous-lesion"),
+            *("anna_tumor_mask", "anna_leukoaraiosis_mask", "anna_perfusion_lesion_mask"),
+        ],
+    )
+    def test_other_lesions_than_an_infarcts_are_told_and_not_used(self, tmp_path, name):
+        touch(tmp_path, "anna_dwi.nii", f"{name}.nii")
+        with pytest.warns(UserWarning, match=rf"{name}\.nii \(not the mask of an acute"):
+            assert found(tmp_path) == {"anna": ("anna_dwi.nii", None)}
+        touch(tmp_path, "anna_acute_lesion_mask.nii")
+        with warnings.catch_warnings(action="ignore"):
+            assert found(tmp_path) == {"anna": ("anna_dwi.nii", "anna_acute_lesion_mask.nii")}
+
+    @pytest.mark.parametrize(
+        "done",
+        [
+            *("brain", "stripped", "copy", "copy2", "N4", "reg", "denoised", "ss", "normalised"),
+            *("eddy", "bet", "skullstripped", "resampled"),
+        ],
+    )
+    def test_what_was_made_of_a_scan_is_no_further_patient(self, tmp_path, done):
+        touch(tmp_path, "anna_dwi.nii", f"anna_dwi_{done}.nii", "bert_dwi.nii", "bert_lesion.nii")
+        with pytest.warns(UserWarning, match=rf"{done}\.nii \(anna_dwi\.nii is taken for anna"):
+            assert list(found(tmp_path)) == ["anna", "bert"]
+        touch(tmp_path, f"carl/DWI_{done}.nii", "carl/mask.nii")  # where there is no other
+        with pytest.warns(UserWarning):
+            assert found(tmp_path)["carl"] == (f"carl/DWI_{done}.nii", "carl/mask.nii")
+
+    @pytest.mark.parametrize("made", ["ax", "axial", "ep2d", "tra", "RESOLVE", "ep2d_diff", "3T"])
+    def test_how_a_scan_was_made_is_no_patients_name(self, tmp_path, made):
+        touch(tmp_path, f"p1/{made}_dwi.nii", "p1/lesion.nii", f"p2/{made}_dwi.nii")
+        assert found(tmp_path) == {
+            "p1": (f"p1/{made}_dwi.nii", "p1/lesion.nii"),
+            "p2": (f"p2/{made}_dwi.nii", None),
+        }
+
+    @pytest.mark.parametrize("visits", [("day0", "day7"), ("baseline", "followup"), ("2h", "24h")])
+    def test_a_folder_may_say_when_and_not_whose(self, tmp_path, visits):
+        first, second = visits
+        touch(tmp_path, f"p1/{first}/dwi.nii", f"p1/{second}/mask.nii", f"Fuchs/{first}/dwi.nii")
+        with pytest.warns(UserWarning, match=r"p1/.*mask\.nii \(of another session"):
+            assert found(tmp_path) == {
+                "p1": (f"p1/{first}/dwi.nii", None),
+                "Fuchs": (f"Fuchs/{first}/dwi.nii", None),
+            }
+
+    def test_session_1_and_session_01_are_one(self, tmp_path):
+        scan, mask = "sub-1/ses-01/sub-1_ses-1_run-01_dwi.nii", "sub-1_ses-1_run-1_lesion.nii"
+        touch(tmp_path, scan, f"derivatives/{mask}", "derivatives/sub-1_ses-11_lesion.nii")
+        with pytest.warns(UserWarning, match=r"ses-11_lesion\.nii \(of another session"):
+            assert found(tmp_path) == {"sub-1": (scan, f"derivatives/{mask}")}
+
+    def test_an_accent_apart_from_its_letter_is_the_same_name(self, tmp_path):
+        scan, mask = "J\u00fcrgen_dwi.nii", "Ju\u0308rgen_lesion.nii"
+        touch(tmp_path, scan, mask)
+        assert list(found(tmp_path).values()) == [(scan, mask)]
+
     def test_isles_2024(self, tmp_path):
         for number in ("0001", "0002"):
             name = f"sub-stroke{number}"

@@ -376,6 +376,11 @@ class TestMaps:
         write_series(scanner, [(B0, 0), (B1000, 1000)], name="DWI ADC")
         np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
 
+    @pytest.mark.parametrize("spacing", [None, [0, 0], []])
+    def test_without_a_pixels_size_no_millimetre_is_made_up(self, scanner, spacing, capsys):
+        write_series(scanner, [(B0, 0), (B1000, 1000)], PixelSpacing=spacing)
+        assert "its images do not say how large a pixel is" in refusal(scanner, capsys)
+
     @pytest.mark.parametrize(
         ("changes", "reason"),
         [
@@ -545,6 +550,16 @@ class TestPatients:
         assert [scan.subject_id for scan in scans] == ["sub-1", "sub-2"]
         np.testing.assert_array_equal(scans[0].dwi, B1000)
         np.testing.assert_array_equal(scans[1].dwi, LATER)
+
+    @pytest.mark.parametrize(
+        "name",
+        ["Weatherwax^Esmerelda^^^", "WEATHERWAX^ESMERELDA", " Weatherwax^Esmerelda ^"],
+    )
+    def test_one_patient_under_another_spelling_is_one_scan(self, scanner, tmp_path, name):
+        write_series(scanner / "1", [(B0, 0), (B1000, 1000)], number=3)
+        again = PATIENT | {"PatientName": name}
+        write_series(scanner / "2", [(B0, 0), (LATER, 1000)], number=4, patient=again)
+        np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, LATER)
 
     def test_without_names_the_study_tells_them_apart(self, scanner, tmp_path):
         nobody = PATIENT | {"PatientID": "", "PatientName": ""}
