@@ -19,7 +19,7 @@ _THINNING = 5.0  # nerves, vessels, muscles and scalp are thinner than twice tha
 _REGROWTH = 10.0  # to the end of the thinnest gyrus
 _SULCUS = 10.0  # what is narrower than twice that, between gyri, lies within the brain
 _TISSUE = 0.4, 0.5, 0.6  # of the brain's brightness: scalp, CSF, muscle and bone are darker
-_HEAD, _PLANE = 1000.0, 10.0  # ml of brain in a head, and in each mm of a part of one
+_HEAD, _PART = (120.0, 1000.0), 4.0  # ml of brain in what is that long, in each mm of a part
 _LEAST, _MOST = 20.0, 2200.0  # ml that a brain in a scan, or in a part of one, may measure
 _CROWDED = 0.9  # of the volume: a head has air about it
 
@@ -100,7 +100,9 @@ def _zoom(volume: np.ndarray, shape: Sequence[float]) -> np.ndarray:
 def _brightness(volume: np.ndarray) -> np.ndarray:
     """How bright the brain is about each voxel."""
     # A head holds at least this much brain, and nothing as bright. Half of it may be an infarct.
-    least = min(_HEAD, _PLANE * len(volume) * _STEP) * 1000 / _STEP**3
+    # Of a part of one, that may be the chin or the crown with little of it.
+    length = len(volume) * _STEP
+    least = (_HEAD[1] if length > _HEAD[0] else _PART * length) * 1000 / _STEP**3
     rank = max(volume.size - round(least / 2), volume.size // 2)
     level = np.partition(volume, rank, axis=None)[rank]
     bright = volume > 0.5 * level
