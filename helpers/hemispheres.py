@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy.ndimage import (
@@ -172,6 +173,7 @@ def find_midline(volume: np.ndarray, brain: np.ndarray, spacing: Sequence[float]
     places = np.argwhere(brain[thinned]) * stride * spacing
     values = smooth[thinned][brain[thinned]]
     centre = places.mean(axis=0)
+    columns, mm = np.ascontiguousarray(places.T), spacing[:, None]
 
     def normal_of(parameters):
         normal = np.array([parameters[0], parameters[1], 1.0])
@@ -179,9 +181,10 @@ def find_midline(volume: np.ndarray, brain: np.ndarray, spacing: Sequence[float]
 
     def asymmetry(parameters):
         normal = normal_of(parameters)
-        height = (places - centre) @ normal - 10 * parameters[2]
-        mirrored = places - 2 * height[:, None] * normal
-        found = map_coordinates(smooth, (mirrored / spacing).T, order=1)
+        reflection = np.eye(3) - 2 * np.outer(normal, normal)
+        shift = 2 * (centre @ normal + 10 * parameters[2]) * normal
+        mirrored = (reflection / mm) @ columns + shift[:, None] / mm
+        found = map_coordinates(smooth, mirrored, order=1)
         return np.mean(np.abs(values - found))
 
     best = minimize(
@@ -219,10 +222,19 @@ def mirror(
     if midline is None:
         return volume[..., ::-1]
     normal, spacing = np.asarray(midline.normal), np.asarray(midline.spacing)
+    if midline.normal == (0, 0, 1) and (last := 2 * midline.offset / spacing[2]).is_integer():
+        return _reversed_columns(volume.astype(np.float32), int(last), outside)
     # The reflection p - 2 (n·p - d) n, from millimetres to voxels.
     reflection = (np.eye(3) - 2 * np.outer(normal, normal)) * spacing / spacing[:, None]
     shift = 2 * midline.offset * normal / spacing
     return affine_transform(volume.astype(np.float32), reflection, shift, order=1, cval=outside)
+
+
+def _reversed_columns(volume: np.ndarray, last: int, outside: float) -> np.ndarray:
+    """Put column `last` - j where column j is: what a mirror on or between two columns shows."""
+    columns = last - np.arange(volume.shape[2])
+    there = (columns >= 0) & (columns < len(columns))
+    return np.where(there, volume[..., np.where(there, columns, 0)], np.float32(outside))
 
 
 def smooth_in_brain(volume: np.ndarray, brain: np.ndarray, sigma: float) -> np.ndarray:
@@ -258,16 +270,18 @@ def smooth_in_brain(volume: np.ndarray, brain: np.ndarray, sigma: float) -> np.n
         return values
     # Smoothing along an axis is linear, so it is a product with a matrix: many times faster.
     # Beyond the array there is no brain: a crop around it gives the same values.
-    along_rows, along_columns = (
-        gaussian_filter1d(np.eye(n, dtype=np.float32), sigma, mode="constant")
-        for n in brain.shape[1:]
-    )
+    along_rows, along_columns = (_smoothing_matrix(n, sigma) for n in brain.shape[1:])
 
     def smooth(x):  # all rows of all slices at once first
         return along_rows @ (x.reshape(-1, x.shape[2]) @ along_columns).reshape(x.shape)
 
     weight, total = smooth(brain.astype(np.float32)), smooth(values)
     return np.divide(total, weight, out=np.zeros_like(total), where=brain)
+
+
+@lru_cache(maxsize=32)
+def _smoothing_matrix(n: int, sigma: float) -> np.ndarray:
+    return gaussian_filter1d(np.eye(n, dtype=np.float32), sigma, mode="constant")
 
 
 def even_out(

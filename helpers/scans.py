@@ -1056,6 +1056,8 @@ def _resample(
 ) -> sitk.Image:
     """Change the voxel size; the outer faces of the first voxels stay where they are."""
     old, new = np.array(image.GetSpacing()), np.array(spacing[::-1])
+    if np.allclose(old, new, rtol=1e-6, atol=0):
+        return image
     extent = image.GetSize() * old
     size = np.rint(extent / new).astype(int).tolist()
     if 0 in size:

@@ -87,6 +87,22 @@ def test_a_midline_in_the_middle_of_the_columns_mirrors_exactly(columns, spacing
     np.testing.assert_allclose(mirror(volume, middle), mirror(volume), rtol=1e-6)
 
 
+@pytest.mark.parametrize("offset", [-3.0, 0.0, 4.5, 6.0, 9.5, 20.0])
+@pytest.mark.parametrize("outside", [0.0, -7.5])
+def test_on_or_between_two_columns_nothing_is_interpolated(offset, outside):
+    volume = np.random.default_rng(0).standard_normal((2, 5, 11)).astype(np.float32)
+    exact = mirror(volume, Midline((0.0, 0.0, 1.0), offset, (5.0, 1.0, 1.0)), outside=outside)
+    for column in range(11):
+        other = round(2 * offset) - column
+        shown = volume[..., other] if 0 <= other < 11 else outside
+        np.testing.assert_array_equal(exact[..., column], shown)
+    # Turned by less than rounding it is interpolated, and what lies on the edge may lie beyond.
+    turned = mirror(volume, Midline((0.0, 1e-12, 1.0), offset, (5.0, 1.0, 1.0)), outside=outside)
+    same = np.isclose(exact, turned, atol=1e-5)
+    assert np.isin(np.nonzero(~same)[2], [round(2 * offset), round(2 * offset) - 10]).all()
+    assert exact.dtype == np.float32
+
+
 def test_a_point_appears_as_far_behind_the_mirror_as_it_stands_before_it():
     # The plane x = z, in voxels of 2 x 1 x 1 mm: what is 4 mm up and 2 mm left goes to 2 and 4.
     volume = np.zeros((4, 3, 7))
