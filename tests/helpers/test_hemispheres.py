@@ -96,10 +96,6 @@ def test_on_or_between_two_columns_nothing_is_interpolated(offset, outside):
         other = round(2 * offset) - column
         shown = volume[..., other] if 0 <= other < 11 else outside
         np.testing.assert_array_equal(exact[..., column], shown)
-    # Turned by less than rounding it is interpolated, and what lies on the edge may lie beyond.
-    turned = mirror(volume, Midline((0.0, 1e-12, 1.0), offset, (5.0, 1.0, 1.0)), outside=outside)
-    same = np.isclose(exact, turned, atol=1e-5)
-    assert np.isin(np.nonzero(~same)[2], [round(2 * offset), round(2 * offset) - 10]).all()
     assert exact.dtype == np.float32
 
 
