@@ -101,11 +101,19 @@ def _is_to_be_run(cache, path: Path) -> bool:
 def _run(path: Path, folder: str, timeout: int, share: int) -> tuple[Path, float, str | None]:
     """Run a notebook, keep its outputs, and return how long it took and how it failed."""
     os.environ["LOKY_MAX_CPU_COUNT"] = str(share)  # joblib's, as OMP_NUM_THREADS is set already
-    notebook, started = _read(path), time.perf_counter()
-    try:
-        run = single_nb_execution(notebook, cwd=path.parent, timeout=timeout, allow_errors=False)
-    except Exception:  # its kernel died, say for want of memory
-        return path, time.perf_counter() - started, traceback.format_exc()
+    started = time.perf_counter()
+    for trials_left in reversed(range(3)):
+        notebook = _read(path)
+        try:
+            run = single_nb_execution(
+                notebook, cwd=path.parent, timeout=timeout, allow_errors=False
+            )
+            break
+        except Exception:  # its kernel died, say for want of memory
+            # Two kernels that begin at once may want one port: then this one never began.
+            has_begun = any(cell.get("execution_count") for cell in notebook.cells)
+            if has_begun or not trials_left:
+                return path, time.perf_counter() - started, traceback.format_exc()
     if run.err is None:
         # As MyST-NB keeps it, down to the seconds.
         kept = CacheBundleIn(notebook, str(path), data={"execution_seconds": run.time})

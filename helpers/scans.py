@@ -112,7 +112,7 @@ _MILLIMETRES = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # by NIfTI's code; 0 says noth
 _GZIP = b"\x1f\x8b"
 # A scanner's bore is 0.6 to 0.7 m wide: what is longer is a slip of units or of a decimal point.
 _LONGEST_VOXEL, _LONGEST_EXTENT = 30.0, 1000.0  # mm
-_SHORTEST_VOXEL = 0.05  # mm: what is shorter was meant in another unit
+_SHORTEST_VOXEL, _SMALLEST_VOXEL = 0.05, 0.05  # mm, mm³: less was meant in another unit
 _BRAIN_ML = 600.0, 2200.0  # what an adult's brain measures, children's and giants' with it
 _HEAD_MM = 100.0, 120.0, 120.0  # (z, y, x): a volume that is as long as this shows a whole head
 _BYTES_PER_VOXEL = 16  # of scan, mask, brain and what comes between while a case is loaded
@@ -903,10 +903,11 @@ def _require_place(geometry: Geometry, path: Path) -> None:
             f"{path}: expected positive spacing, a finite origin and axes at right angles, found "
             f"{geometry}"
         )
-    if (lengths < _SHORTEST_VOXEL).any():
+    if (lengths < _SHORTEST_VOXEL).any() or lengths.prod() < _SMALLEST_VOXEL:
         raise VolumeReadError(
-            f"{path}: expected voxels of at least {_SHORTEST_VOXEL:g} mm, found a spacing of "
-            f"{geometry.spacing} mm (z, y, x); is the unit in its header right?"
+            f"{path}: expected voxels of at least {_SHORTEST_VOXEL:g} mm and "
+            f"{_SMALLEST_VOXEL:g} mm³, found a spacing of {geometry.spacing} mm (z, y, x); is the "
+            "unit in its header right?"
         )
     extent = lengths * geometry.size
     if (lengths > _LONGEST_VOXEL).any() or (extent > _LONGEST_EXTENT).any():

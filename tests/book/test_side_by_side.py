@@ -133,6 +133,25 @@ def test_a_kernel_that_dies_is_told_of_by_its_notebook(tmp_path):
 
 
 @two_cores
+@pytest.mark.parametrize("n_deaths", [1, 2, 9])
+def test_a_kernel_that_dies_before_it_begins_is_started_again(tmp_path, n_deaths):
+    """As when two want the same port; and nine times, as when it never comes up."""
+    book = write_book(tmp_path, a=ALONE, b=ALONE)
+    begin = tmp_path / "ipython" / "profile_default" / "startup" / "begin.py"
+    begin.parent.mkdir(parents=True)
+    begin.write_text(
+        "import os, pathlib\n\ntries = pathlib.Path('tries')\ntries.mkdir(exist_ok=True)\n"
+        f"for death in range({n_deaths}):\n    try:\n        (tries / str(death)).mkdir()\n"
+        "    except FileExistsError:\n        continue\n    os._exit(1)\n"
+    )
+    run = build(book, IPYTHONDIR=str(tmp_path / "ipython"))
+    if n_deaths < 9:
+        assert run.returncode == 0 and runs(book) == {"a": 1, "b": 1}, run.stderr
+    else:
+        assert run.returncode != 0 and "Kernel died before replying" in run.stderr
+
+
+@two_cores
 def test_a_notebook_that_cannot_be_read_is_named(tmp_path):
     book = write_book(tmp_path, a=ALONE, b=ALONE, broken=ALONE)
     (book / "broken.ipynb").write_text("<<<<<<< HEAD\n")

@@ -1531,6 +1531,23 @@ class TestFaultsOfConverters:
             load_volume(path)
         assert load_volume(write(tmp_path / "scan.mha", scan, spacing=(1, 1, 19)))[0].size
 
+    @pytest.mark.parametrize(
+        "spacing",
+        [
+            *((0.5, 0.1, 0.1), (0.2, 0.2, 0.2), (0.65, 0.25, 0.25), (0.2, 0.04, 0.04)),  # cm
+            *((0.2, 0.08, 0.08), (0.08, 0.08, 0.08)),  # inches
+            *((0.005, 0.001, 0.001), (5e-6, 1e-6, 1e-6)),  # metres
+        ],
+    )
+    def test_lengths_in_another_unit_than_they_say_are_refused(self, tmp_path, spacing):
+        path = write(tmp_path / "scan.mha", random_scan(), spacing=spacing)
+        with pytest.raises(
+            VolumeReadError, match=r"scan\.mha: expected .*found a spacing of .*unit"
+        ):
+            load_volume(path)
+        for fine in ((0.5, 0.5, 0.5), (5, 0.2, 0.2), (2, 0.4, 0.4)):  # finer than any scanner
+            assert load_volume(write(path, random_scan(), spacing=fine))[0].size
+
     def test_gzip_under_another_name_and_twice_is_called_that(self, tmp_path):
         content = write(tmp_path / "scan.nii", random_scan()).read_bytes()
         zipped_once = gzip.compress(content)
