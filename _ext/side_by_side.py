@@ -59,8 +59,10 @@ def _run_all(app, env, names: list[str]) -> None:
             delayed(_run)(path, folder, timeout, share) for path in todo
         )
         for path, seconds, trouble in runs:
-            if trouble:  # told at once; the other pages are run all the same, and kept
+            if trouble:  # the other pages are run all the same, and kept
                 failed.append(str(path))
+                # At once: warnings are held back until all pages are read.
+                logger.info("%s: failed: %s", path.name, trouble.strip().splitlines()[-1])
                 logger.warning(
                     "Executing notebook failed:\n%s", trouble, location=env.path2doc(path)
                 )
@@ -93,7 +95,8 @@ def _is_to_be_run(cache, path: Path) -> bool:
         cache.match_cache_notebook(_read(path))
     except KeyError:
         return True
-    except Exception:  # not to be read: MyST-NB says so when it comes to it
+    except Exception as error:  # MyST-NB stops at it, and does not say which it was
+        logging.getLogger(__name__).warning("%s: cannot be read: %s", path, error)
         return False
     return False
 

@@ -112,14 +112,17 @@ def test_pages_share_the_cores(tmp_path):
 @two_cores
 def test_an_error_is_told_once_and_costs_no_other_page_its_work(tmp_path):
     broken = ALONE + "raise ArithmeticError('a sum that is not')\n"
-    book = write_book(tmp_path, broken=broken, good=ALONE)
+    slow = "import time\n\ntime.sleep(15)\n" + ALONE
+    book = write_book(tmp_path, broken=broken, good=slow)
     run = build(book)
     assert run.returncode != 0
+    at_once = run.stdout.index("broken.ipynb: failed: ")
+    assert at_once < run.stdout.index("good.ipynb: executed in"), "the others were waited for"
     told = re.sub(r"\x1b\[[\d;]*m", "", run.stderr)
     assert re.search(r"broken\.ipynb: WARNING: Executing notebook failed", told)
     assert told.count("ArithmeticError: a sum that is not") == 1 and "UserWarning" not in told
     assert runs(book)["broken"] == 1, "it was not tried again"
-    write_book(book, broken=ALONE, good=ALONE)
+    write_book(book, broken=ALONE, good=slow)
     assert build(book).returncode == 0 and runs(book) == {"broken": 2, "good": 1}
 
 

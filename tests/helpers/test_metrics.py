@@ -411,8 +411,8 @@ def test_a_map_may_hold_anything_outside_the_brain_and_only_numbers_inside():
     "labels", [[0.3, 0.7], [np.nan, 1], [np.inf, 1], [None, 1], [1j, 2], [0.99999994, 1]]
 )
 def test_a_class_has_a_name_and_a_fraction_is_none(labels):
-    for pair in ((labels, [0, 1]), ([0, 1], labels)):
-        with pytest.raises(ValueError, match="must be whole numbers, text or bool, found"):
+    for name, pair in {"labels": (labels, [0, 1]), "clusters": ([0, 1], labels)}.items():
+        with pytest.raises(ValueError, match=f"^{name} must be whole numbers, text or bool, found"):
             cluster_accuracy(*pair)
 
 
