@@ -28,6 +28,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 from pydicom.encaps import encapsulate, generate_frames
+from pydicom.tag import Tag
 from pydicom.uid import MediaStorageDirectoryStorage
 from scipy.stats import gmean
 from tqdm import tqdm
@@ -46,6 +47,15 @@ _TAGS = (
     "ImagePositionPatient ImageOrientationPatient PixelSpacing NumberOfFrames DiffusionBValue "
     "DiffusionDirectionality ImagesInAcquisition"
 ).split()
+# Where older software of Siemens, GE, Philips and United Imaging has the b-value.
+_PRIVATE_B_VALUES = (
+    ("SIEMENS MR HEADER", 0x0019, 0x0C),
+    ("GEMS_PARM_01", 0x0043, 0x39),
+    ("Philips Imaging DD 001", 0x2001, 0x03),
+    ("Image Private Header", 0x0065, 0x09),
+)
+_PRIVATE_TAGS = [Tag(group, 0x1000 + at) for _, group, at in _PRIVATE_B_VALUES]
+_PRIVATE_TAGS += [Tag(group, 0x0010) for _, group, _ in _PRIVATE_B_VALUES]  # whose they are
 # Words of an image's type or of a series' name, in small letters and between signs.
 _MAP = re.compile(
     r"[a-z]?adc(map|trace\w*)?\d?|avdc|dc|(col|color)?fa(map|col|color)?|md|rd|expon\w*|exp|tensor"
@@ -283,15 +293,31 @@ def _read_header(path: Path) -> pydicom.Dataset | None:
         if not bare and start[128:] != b"DICM":
             return None
         try:
-            header = pydicom.dcmread(file, force=bare, stop_before_pixels=True, specific_tags=_TAGS)
+            tags = [*_TAGS, *_PRIVATE_TAGS]
+            header = pydicom.dcmread(file, force=bare, stop_before_pixels=True, specific_tags=tags)
             for tag in _TAGS:  # pydicom makes sense of a value when it is asked for
                 header.get(tag)
+            if header.get("DiffusionBValue") is None:
+                header.DiffusionBValue = _private_b_value(header)
         except Exception:  # whatever damage does to a parser
             return pydicom.Dataset()
         # A table of contents says what it is before its header begins.
         meta = getattr(header, "file_meta", {})
         header.SOPClassUID = meta.get("MediaStorageSOPClassUID", header.get("SOPClassUID", ""))
         return header
+
+
+def _private_b_value(header: pydicom.Dataset) -> float | None:
+    """Read the b-value where a maker kept it before there was a place for it."""
+    for creator, group, at in _PRIVATE_B_VALUES:
+        try:
+            value = header.private_block(group, creator)[at].value
+            if isinstance(value, bytes):  # of a type that was not written down
+                value = value.decode("ascii").rstrip("\0 ").split("\\")
+            return float(np.ravel(value)[0]) % 1e8  # GE adds 1e9 to some
+        except (KeyError, ValueError, IndexError):  # none, or none that can be read
+            continue
+    return None
 
 
 def _take_volume(series: _Series) -> _Volume:

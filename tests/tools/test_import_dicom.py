@@ -208,6 +208,40 @@ class TestWhichVolume:
         assert "sub-1_dwi.nii.gz: series 3 (ep2d_diff), 24 files: b = 1000, the highest of" in told
         assert json.loads((tmp_path / "out" / "sub-1_dwi.json").read_text())["BValue"] == 1000
 
+    @pytest.mark.parametrize("by_slice", [False, True])
+    @pytest.mark.parametrize(
+        ("maker", "creator", "place", "kind", "told"),
+        [
+            ("SIEMENS", "SIEMENS MR HEADER", (0x0019, 0x0C), "IS", int),
+            ("GE MEDICAL SYSTEMS", "GEMS_PARM_01", (0x0043, 0x39), "IS", lambda b: [b, 8, 0, 0]),
+            ("GE MEDICAL SYSTEMS", "GEMS_PARM_01", (0x0043, 0x39), "IS", lambda b: [10**9 + b, 8]),
+            ("GE MEDICAL SYSTEMS", "GEMS_PARM_01", (0x0043, 0x39), "UN", lambda b: b"%d\\8" % b),
+            ("Philips Medical Systems", "Philips Imaging DD 001", (0x2001, 0x03), "FL", float),
+            ("UIH", "Image Private Header", (0x0065, 0x09), "FD", float),
+        ],
+        ids=["Siemens", "GE", "GE with 1e9", "GE of no type", "Philips", "United Imaging"],
+    )
+    def test_where_older_software_keeps_the_b_value(
+        self, scanner, tmp_path, maker, creator, place, kind, told, by_slice
+    ):
+        for path in write_series(scanner, [(B1000, 1000), (B0, 0)], vendor="", by_slice=by_slice):
+            ds = pydicom.dcmread(path)
+            b_value = int(ds.DiffusionBValue)
+            del ds.DiffusionBValue
+            ds.Manufacturer = maker
+            group, at = place
+            ds.private_block(group, creator, create=True).add_new(at, kind, told(b_value))
+            ds.save_as(path)
+        np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
+
+    def test_a_makers_b_value_that_cannot_be_read_is_none(self, scanner, capsys):
+        for path in write_series(scanner, [(B0,), (B1000,)]):
+            ds = pydicom.dcmread(path)
+            block = ds.private_block(0x0043, "GEMS_PARM_01", create=True)
+            block.add_new(0x39, "UN", b"none \xff")
+            ds.save_as(path)
+        assert "nothing says which b-value each has" in refusal(scanner, capsys)
+
     @pytest.mark.parametrize("b_values", [(1000, 0), (0, 500, 1000), (50, 800), (0, 3000, 1000)])
     def test_the_highest_wherever_it_stands(self, scanner, tmp_path, b_values):
         volumes = [(volume(b), b) for b in b_values]
