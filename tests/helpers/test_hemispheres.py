@@ -538,6 +538,16 @@ def test_an_uneven_coil_is_evened_out():
     np.testing.assert_allclose(even * even[..., ::-1], dwi * dwi[..., ::-1], rtol=1e-4)
 
 
+def test_a_head_may_lie_off_the_middle_of_its_scan():
+    dwi, brain, middle = uneven_head(0.15)
+    offset = middle.offset + 40 * middle.spacing[2]
+    found = []
+    for margins in ((40, 40), (40, 70)):  # beyond the reach of what is smoothed
+        wider = [np.pad(volume, ((0, 0), (0, 0), margins)) for volume in (dwi, brain)]
+        found.append(even_out(*wider, Midline(middle.normal, offset, middle.spacing)))
+    np.testing.assert_allclose(found[1][..., :-30], found[0], rtol=1e-5)
+
+
 def test_even_halves_stay_as_they_are():
     dwi, brain, middle = uneven_head(0.0)
     np.testing.assert_allclose(even_out(dwi, brain, middle), dwi, rtol=1e-4)
