@@ -172,8 +172,17 @@ def windows_at(sides: np.ndarray, corners: np.ndarray, window: int = WINDOW) -> 
     padded = np.pad(sides, ((0, 0), (window, window), (window, window), (0, 0)))
     shape = (1, window, window, sides.shape[3])
     views = np.lib.stride_tricks.sliding_window_view(padded, shape)[:, :, :, 0, 0]
-    z, row, column = np.transpose(corners)
-    return np.ascontiguousarray(views[z, row + window, column + window])
+    z, *corner = np.transpose(corners)
+    if n_beyond := np.count_nonzero((z < 0) | (z >= len(sides))):
+        raise ValueError(
+            f"corners must lie in slices 0 to {len(sides) - 1}, found {n_beyond} that do not"
+        )
+    # From a window's length beyond the edge on there is nothing but air.
+    row, column = (
+        np.clip(start + window, 0, length - 1)
+        for start, length in zip(corner, views.shape[1:3], strict=True)
+    )
+    return np.ascontiguousarray(views[z, row, column])
 
 
 def windows_around(
@@ -254,6 +263,7 @@ class MirrorVAE(OwnLoss):
         """Encode, sample and decode: z_mean, z_log_var, and each pixel's mean and log_var."""
         windows = ops.convert_to_tensor(windows)  # JAX may be given an array
         z_mean, z_log_var = self.encoder(windows, training=training)
+        z_mean = self._or_nan(z_mean, windows, training)
         return self._told(windows, z_mean, z_log_var, self.sampling([z_mean, z_log_var]), training)
 
     def _told(self, windows, z_mean, z_log_var, z, training=False):

@@ -272,10 +272,11 @@ class OwnLoss(keras.Model):
     denoising = False
     _by_batches = False
     _choices = "`beta`"  # by which a user chooses the loss
+    _drawn = "mean"  # which of its outputs metrics look at
 
     def __init__(self, encoder, decoder, *, beta=1.0, **kwargs):
         super().__init__(**kwargs)
-        if not (np.isfinite(beta) and beta >= 0):
+        if not (isinstance(beta, numbers.Real) and math.isfinite(beta) and beta >= 0):
             raise ValueError(f"beta must be zero or more, found {beta!r}")
         self.encoder = encoder
         self.decoder = decoder
@@ -304,6 +305,15 @@ class OwnLoss(keras.Model):
                 f"a VAE brings its own loss, reconstruction + beta * KL: choose {self._choices}; "
                 f"found loss={loss!r} and loss_weights={loss_weights!r}"
             )
+        for name in ("metrics", "weighted_metrics"):
+            others = (
+                set(given) - {self._drawn} if isinstance(given := settings.get(name), dict) else ()
+            )
+            if others:
+                raise ValueError(
+                    f"{name} compare what is drawn, {self._drawn!r}, with the images; found some "
+                    f"for {', '.join(map(repr, sorted(others)))}"
+                )
         super().compile(optimizer, None, None, *args, **settings)
 
     def compile_from_config(self, config):
@@ -319,13 +329,17 @@ class OwnLoss(keras.Model):
         """
         if y is not None:
             _check_shape("y", y, self.encoder.input_shape)
+            y = _as_many("y", y, x)
             if training and self._by_batches:  # of arrays, `fit` knows it
-                self.denoising = True
+                self._learns_from_others()
         reconstruction, kl = self._spent(ops.convert_to_tensor(x if y is None else y), y_pred)
+        if y is not None:  # an encoder may make ordinary codes of what is not a number
+            reconstruction = ops.where(self._can_take(x, bounded=False), reconstruction, math.nan)
         if sample_weight is not None:
             weight = _one_each(sample_weight)
             _check_shape("sample_weight", weight, (None,))
-            weight = ops.cast(weight, "float32")
+            weight = ops.cast(_as_many("sample_weight", weight, reconstruction), "float32")
+            weight = ops.where(weight >= 0, weight, math.nan)
             reconstruction, kl = weight * reconstruction, weight * kl
         self.reconstruction_tracker.update_state(reconstruction)
         self.kl_tracker.update_state(kl)
@@ -364,32 +378,83 @@ class OwnLoss(keras.Model):
             others = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
             given["callbacks"] = [watch, *others]
         # TensorFlow would trace the first step twice if the optimizer's variables came up in it.
+        if self.compiled and self.optimizer is None:
+            raise ValueError("optimizer must be one of Keras' to fit with, found None")
         if self.compiled and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
-        return super().fit(**given)
+        history = super().fit(**given)
+        if given.get("epochs", 1) > given.get("initial_epoch", 0) and "loss" not in history.history:
+            raise ValueError("x must hold at least one image, found none")
+        return history
 
     @functools.wraps(keras.Model.evaluate)
     def evaluate(self, *args, **settings):
         if "_use_cached_eval_dataset" in settings:  # fit has looked at these data
             return super().evaluate(*args, **settings)
         given = self._checked(super().evaluate, args, settings)
-        logs = super().evaluate(**given)
-        loss = logs["loss"] if isinstance(logs, dict) else np.ravel(logs)[0]
-        self._check_loss("loss", loss, self._by_batches)
-        return logs
+        return self._with_finite_loss(super().evaluate(**given))
 
     @functools.wraps(keras.Model.predict)
     def predict(self, *args, **settings):
-        return super().predict(**self._checked(super().predict, args, settings))
+        given = self._checked(super().predict, args, settings)
+        return self._with_finite_codes(super().predict(**given))
+
+    @functools.wraps(keras.Model.predict_on_batch)
+    def predict_on_batch(self, *args, **settings):
+        given = self._checked(super().predict_on_batch, args, settings)
+        return self._with_finite_codes(super().predict_on_batch(**given))
 
     @functools.wraps(keras.Model.train_on_batch)
     def train_on_batch(self, *args, **settings):
         given = self._checked(super().train_on_batch, args, settings, learns=True)
-        return super().train_on_batch(**given)
+        return self._with_finite_loss(super().train_on_batch(**given))
 
     @functools.wraps(keras.Model.test_on_batch)
     def test_on_batch(self, *args, **settings):
-        return super().test_on_batch(**self._checked(super().test_on_batch, args, settings))
+        given = self._checked(super().test_on_batch, args, settings)
+        return self._with_finite_loss(super().test_on_batch(**given))
+
+    def _with_finite_loss(self, logs):
+        """Give back what Keras says of a loss, if it is a number."""
+        values = np.ravel(logs["loss"] if isinstance(logs, dict) else logs)
+        if not len(values):
+            raise ValueError("x must hold at least one image, found none")
+        self._check_loss("loss", values[0], self._by_batches)
+        return logs
+
+    def _with_finite_codes(self, told):
+        """Give back what was made of images, if all of them have codes."""
+        codes = np.concatenate([ops.convert_to_numpy(told[k]) for k in ("z_mean", "z_log_var")], 1)
+        self._check_codes(codes, self._by_batches)
+        return told
+
+    def _check_codes(self, codes, unseen) -> None:
+        if bad := np.count_nonzero(~np.isfinite(codes).all(axis=1)):
+            raise ValueError(
+                f"codes must be finite, found {bad} of {len(codes)} that are not: "
+                f"{self._causes(unseen)}"
+            )
+
+    def _can_take(self, x, *, bounded):
+        """Tell of each image of a tensor whether it is finite and, if bounded, within bounds."""
+        x = ops.cast(x, "float32")
+        good = ops.isfinite(x)
+        if bounded and self.likelihood.endswith("bernoulli"):
+            good = ops.logical_and(good, ops.abs(x - 0.5) <= 0.5 + ROUNDING)
+        return ops.all(good, axis=tuple(range(1, len(x.shape))))
+
+    def _or_nan(self, codes, x, training):
+        """Give no codes to images that cannot be taken: a network may make ordinary ones of NaN."""
+        if training:  # then the loss tells
+            return codes
+        good = self._can_take(x, bounded=not self.denoising)[:, None]
+        return ops.where(good, codes, ops.cast(math.nan, codes.dtype))
+
+    def _learns_from_others(self) -> None:
+        """Take images of any finite pixels from now on."""
+        if not self.denoising:
+            self.denoising = True
+            self.predict_function = self.test_function = None  # which knew the bounds
 
     def _checked(self, method, args, settings, *, learns=False) -> dict:
         """Name what a method of Keras is given, and look at what of it is data."""
@@ -404,8 +469,8 @@ class OwnLoss(keras.Model):
         x, y, weight = (given.pop(name, None) for name in names)
         self._by_batches = not hasattr(x, "__array__")
         complete = self._complete(x, y, weight)
-        if learns and not self._by_batches and y is not None and y is not x:
-            self.denoising = True
+        if learns and not self._by_batches and complete[1:] and complete[1] is not complete[0]:
+            self._learns_from_others()
         return given | dict(zip(names, complete, strict=False))
 
     def _complete(self, x=None, y=None, sample_weight=None, *more, where="") -> tuple:
@@ -421,8 +486,9 @@ class OwnLoss(keras.Model):
             )
         if not hasattr(x, "__array__"):
             return tuple(part for part in (x, y, sample_weight, *more) if part is not None)
-        same, x, y = y is x, _native(x), _native(y)
-        y = x if same else y
+        x = _array(x)
+        if y is not None and np.array_equal(x, y := _array(y)):
+            y = x  # a copy is no other image
         n = len(self._images(f"{where}x", x, bounded=y is None or y is x))
         if not n:
             raise ValueError(f"{where}x must hold at least one image, found none")
@@ -477,19 +543,19 @@ class OwnLoss(keras.Model):
     def _check_loss(self, name, value, unseen) -> None:
         """Refuse a loss that is not finite; of unseen images the pixels may be the cause."""
         if not math.isfinite(value):
-            pixels = f"the data set holds pixels that {self.likelihood!r} cannot take, or "
-            raise ValueError(
-                f"{name} must be finite, found {value}: {pixels if unseen else ''}{ASTRAY}"
-            )
+            raise ValueError(f"{name} must be finite, found {value}: {self._causes(unseen)}")
+
+    def _causes(self, unseen) -> str:
+        if not unseen:
+            return ASTRAY
+        pixels = f"the data set holds pixels that {self.likelihood!r} cannot take"
+        return f"{pixels}, or {ASTRAY}, or it holds a sample_weight below zero"
 
     def encode(self, x) -> tuple[np.ndarray, np.ndarray]:
         """Encode images into arrays ``(z_mean, z_log_var)``, each (n, latent_dim) float32."""
         x = self._images("x", x, bounded=not self.denoising)
         z_mean, z_log_var = self._run(self.encoder, x)
-        if bad := np.count_nonzero(~np.isfinite(z_mean + z_log_var).all(axis=1)):
-            raise ValueError(
-                f"codes must be finite, found {bad} of {len(x)} that are not: {ASTRAY}"
-            )
+        self._check_codes(z_mean + z_log_var, unseen=False)
         return z_mean, z_log_var
 
     def export(self, filepath, format=None, **settings):
@@ -503,7 +569,11 @@ class OwnLoss(keras.Model):
         if format is None:
             format = "torch" if keras.backend.backend() == "torch" else "tf_saved_model"
         images = keras.Input(self.encoder.input_shape[1:], name="images")
-        keras.Model(images, self._without_noise(images)).export(filepath, format=format, **settings)
+        model = keras.Model(images, self._without_noise(images))
+        model(
+            ops.zeros((1, *self.encoder.input_shape[1:]))
+        )  # some formats want one that was called
+        model.export(filepath, format=format, **settings)
 
     def get_config(self):
         return {
@@ -580,7 +650,7 @@ class VAE(OwnLoss):
     ((10, 2), (10, 4, 4), (3, 4, 4))
     """
 
-    _choices = "`likelihood` and `beta`"
+    _choices, _drawn = "`likelihood` and `beta`", "decoded"
 
     def __init__(
         self,
@@ -601,8 +671,7 @@ class VAE(OwnLoss):
                 f"the encoder takes {encoder.input_shape}, the decoder returns "
                 f"{decoder.output_shape}: they must have one shape"
             )
-        if isinstance(components, bool) or not isinstance(components, int) or components < 1:
-            raise ValueError(f"components must be a whole number from 1, found {components!r}")
+        (components,) = whole(components=components)
         self.likelihood = likelihood
         self.components = components
         self.denoising = denoising
@@ -622,6 +691,7 @@ class VAE(OwnLoss):
     def call(self, x, training=False):
         """Encode, sample and decode: a dictionary of ``z_mean``, ``z_log_var`` and ``decoded``."""
         z_mean, z_log_var = self.encoder(x, training=training)
+        z_mean = self._or_nan(z_mean, x, training)
         decoded = self.decoder(self.sampling([z_mean, z_log_var]), training=training)
         return {"z_mean": z_mean, "z_log_var": z_log_var, "decoded": decoded}
 
@@ -674,6 +744,7 @@ class VAE(OwnLoss):
 
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
         """Decode n draws from the prior into new images; one seed gives one set."""
+        (n,) = whole(n=n)
         rng = np.random.default_rng(seed)
         noise = rng.standard_normal((n, self.decoder.input_shape[-1]))
         if self.components > 1:
@@ -873,7 +944,7 @@ def fit_vae(
     3
     """
     epochs, batch_size = whole(epochs=epochs, batch_size=batch_size)
-    if not 0 < learning_rate < math.inf:
+    if not (isinstance(learning_rate, numbers.Real) and 0 < learning_rate < math.inf):
         raise ValueError(f"learning_rate must be above 0 and finite, found {learning_rate!r}")
     x = _to_learn_from(vae, "x", x)
     if validation is not None:
@@ -1013,6 +1084,8 @@ def _to_learn_from(vae, name, x) -> np.ndarray | keras.utils.PyDataset:
 
 
 def _array(x) -> np.ndarray:
+    if hidden := np.ma.count_masked(x) if isinstance(x, np.ma.MaskedArray) else 0:
+        raise ValueError(f"an array must have no mask, found {hidden} masked values of {x.size}")
     return ops.convert_to_numpy(x) if ops.is_tensor(x) else _native(np.asarray(x))
 
 
@@ -1026,6 +1099,14 @@ def _native(x):
 def _one_each(weights):
     """Take one column of weights for the row that it is."""
     return weights[:, 0] if tuple(weights.shape[1:]) == (1,) else weights
+
+
+def _as_many(name, part, x):
+    """Refuse targets or weights that are not one for each image: one alone would count for all."""
+    found, expected = part.shape[0], x.shape[0]
+    if None not in (found, expected) and found != expected:
+        raise ValueError(f"{name} must be one for each of {expected} images, found {found}")
+    return ops.reshape(part, (ops.shape(x)[0], *part.shape[1:]))
 
 
 def _check_shape(name, x, expected) -> None:

@@ -191,7 +191,7 @@ def test_a_head_goes_from_its_file_to_its_map_in_six_seconds_and_memory_stays_fl
     timed = [row["seconds"] for row in rows if "seconds" in row]
     assert timed and all(row["from file to map"] <= 6 and row["brain"] <= 3 for row in timed)
     few, *many = sorted((row["patients"], row["peak_mib"]) for row in rows if "patients" in row)
-    assert many and all(peak < 1.05 * few[1] for _, peak in many)
+    assert many[-1][0] >= 1451 and all(peak < 1.05 * few[1] for _, peak in many)
 
 
 def test_the_way_to_a_map_is_timed_in_its_parts(tmp_path, monkeypatch, capsys):

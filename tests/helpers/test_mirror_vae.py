@@ -24,6 +24,7 @@ from helpers.mirror_vae import (
     surprise_map,
     train_mirror_vae,
     windows_around,
+    windows_at,
 )
 from helpers.phantom import simulate_case
 from helpers.scans import Scan
@@ -881,3 +882,14 @@ def test_numbers_of_epochs_and_batches_may_be_of_any_type(seen):
 def test_another_side_that_is_none_is_refused(other, message):
     with pytest.raises(ValueError, match=message):
         small().expect(other)
+
+
+def test_a_window_beyond_the_slice_shows_air_however_far_it_lies():
+    sides = np.ones((2, 30, 25, 5), np.float32)
+    near = [[0, -20, 0], [1, 30, 0], [0, 0, -20], [1, 0, 25]]
+    far = [[0, -50, 0], [1, 999, 0], [0, 0, -21], [1, 5, 400]]
+    assert not windows_at(sides, np.array(near + far)).any()
+    assert windows_at(sides, np.array([[0, -19, 0], [0, 29, 0]])).any(axis=(1, 2, 3)).all()
+    for n_slice in (-1, 2):
+        with pytest.raises(ValueError, match=r"corners must lie in slices 0 to 1, found 1 that do"):
+            windows_at(sides, np.array([[n_slice, 0, 0]]))

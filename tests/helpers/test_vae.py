@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -1527,3 +1528,137 @@ def test_another_spelling_of_a_likelihood_is_none(likelihood, build):
         build(likelihood=likelihood)
     with pytest.raises(ValueError, match=f"likelihood must be one of .* found {likelihood!r}"):
         reconstruction_loss(np.ones((1, 2)), np.ones((1, 2)), likelihood)
+
+
+# -- what comes in batches is seen when it comes ---------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("source", SOURCES)
+def test_images_that_are_no_numbers_stop_training_though_their_targets_are_clean(
+    stripes, source, bad
+):
+    noisy = stripes.copy()
+    noisy[3, 0, 0] = bad
+    with pytest.raises(ValueError, match="must be finite, found nan: the data set holds pixels"):
+        small(stripes).fit(source(noisy, stripes), epochs=1, verbose=0, shuffle=False)
+
+
+@pytest.mark.parametrize("value", [np.nan, -0.5, 255.0])
+@pytest.mark.parametrize("source", SOURCES)
+def test_images_that_cannot_be_taken_have_no_codes(stripes, source, value):
+    bad, vae = stripes.copy(), small(stripes)
+    bad[3, 0, 0] = value
+    with pytest.raises(ValueError, match=r"codes must be finite, found 1 of .* the data set holds"):
+        vae.predict(source(bad), verbose=0)
+    with pytest.raises(ValueError, match=r"^x must (be finite|lie in \[0, 1\])"):
+        vae.predict_on_batch(bad)
+    told = vae.predict(source(stripes), verbose=0)
+    np.testing.assert_allclose(told["z_mean"], vae.encode(stripes)[0], atol=1e-5)
+    np.testing.assert_allclose(vae.predict_on_batch(stripes[:9])["z_mean"], told["z_mean"][:9])
+
+
+def test_who_draws_from_noisy_images_may_have_any_finite_ones(stripes):
+    vae, noisy = small(stripes), 3 * stripes - 1
+    with pytest.raises(ValueError, match="codes must be finite"):
+        vae.predict(Batches(noisy), verbose=0)
+    vae.fit(Batches(noisy, stripes), epochs=1, verbose=0)
+    assert np.isfinite(vae.predict(Batches(noisy), verbose=0)["z_mean"]).all()
+
+
+def test_a_copy_is_no_noisy_image(stripes):
+    vae = small(stripes)
+    vae.fit(stripes, stripes.copy(), epochs=1, verbose=0)
+    with pytest.raises(ValueError, match=r"x must lie in \[0, 1\]"):
+        vae.encode(255 * stripes)
+
+
+@pytest.mark.parametrize("arrays", ["y", "sample_weight"])
+def test_one_target_or_weight_is_not_for_all_images_of_a_batch(stripes, arrays):
+    class One(Batches):
+        def __getitem__(self, i):
+            x, *others = super().__getitem__(i)
+            others[-1] = others[-1][:1]
+            return x, *others
+
+    data = One(stripes, stripes) if arrays == "y" else One(stripes, stripes, WEIGHTS)
+    with pytest.raises(Exception, match=f"{arrays} must be one for each of 50|[Rr]eshape"):
+        small(stripes).fit(data, epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("weight", [-1.0, np.nan])
+def test_weights_below_zero_stop_the_training(stripes, source, weight):
+    weights = WEIGHTS.copy()
+    weights[7] = weight
+    data = source(stripes, stripes, weights)
+    for call in (
+        lambda vae: vae.fit(data, epochs=1, verbose=0, shuffle=False),
+        lambda vae: vae.evaluate(data, verbose=0),
+        lambda vae: vae.fit(stripes, validation_data=data, epochs=1, verbose=0),
+    ):
+        with pytest.raises(ValueError, match=r"must be finite, found nan: .*sample_weight below"):
+            call(small(stripes))
+
+
+def test_a_data_set_without_images_is_none(stripes):
+    nothing = as_tf_data(stripes[:0]) if keras.backend.backend() == "tensorflow" else None
+    if nothing is None:
+        pytest.skip("an empty data set of TensorFlow's")
+    for call in (small(stripes).evaluate, small(stripes).fit):
+        with warnings.catch_warnings(action="ignore"):
+            with pytest.raises(ValueError, match="x must hold at least one image, found none"):
+                call(nothing, verbose=0)
+
+
+def test_a_loop_of_ones_own_is_told_when_the_loss_is_no_number(stripes):
+    vae = small(stripes, optimizer=keras.optimizers.SGD(1e30))
+    with pytest.raises(ValueError, match=r"loss must be finite, found (nan|inf)"):
+        for _ in range(5):
+            vae.train_on_batch(stripes[:20])
+
+
+def test_metrics_look_at_what_is_drawn_and_at_nothing_else(stripes):
+    for name in ("z_mean", "nosuch"):
+        for kind in ("metrics", "weighted_metrics"):
+            with pytest.raises(ValueError, match=f"^{kind} compare what is drawn, .*'{name}'"):
+                small(stripes, compiled={kind: {name: "mae"}})
+    vae = small(stripes, compiled={"metrics": {"decoded": ["mae"]}, "run_eagerly": True})
+    assert "mae" in vae.evaluate(stripes, verbose=0, return_dict=True)
+
+
+def test_an_array_with_a_mask_is_refused(stripes):
+    hidden = np.ma.masked_array(stripes, mask=stripes > 0.5)
+    for call in (small(stripes).fit, small(stripes).encode, small(stripes).evaluate):
+        with pytest.raises(ValueError, match=r"no mask, found \d+ masked values"):
+            call(hidden)
+    assert len(small(stripes).encode(np.ma.masked_array(stripes))[0]) == len(stripes)
+
+
+@pytest.mark.parametrize("given", [{"beta": "1"}, {"beta": None}, {"beta": [1, 2]}])
+def test_beta_is_a_number(given):
+    with pytest.raises(ValueError, match="beta must be zero or more, found"):
+        build_dense_vae(2, input_shape=(4, 4), hidden_units=8, **given)
+
+
+@pytest.mark.parametrize("n", [-1, 0, 2.5, True, "3"])
+def test_so_many_samples_are_a_whole_number(stripes, n):
+    with pytest.raises(ValueError, match="n must be a whole number from 1"):
+        small(stripes).sample(n)
+
+
+def test_numpys_whole_numbers_are_whole_numbers(stripes):
+    vae = small(stripes, components=np.int64(2))
+    assert vae.components == 2 and len(vae.sample(np.int32(3))) == 3
+
+
+def test_an_optimizer_is_needed_to_fit(stripes):
+    with pytest.raises(ValueError, match=r"^optimizer must be one of Keras' to fit with"):
+        small(stripes, optimizer=None).fit(stripes, verbose=0)
+
+
+def test_what_another_format_needs_is_not_that_the_model_was_called(stripes, tmp_path):
+    try:
+        small(stripes).export(tmp_path / "vae.onnx", format="onnx", verbose=False)
+    except Exception as error:  # of a package that may be missing, but of no model never called
+        assert "never called" not in str(error)
