@@ -18,6 +18,7 @@ import argparse
 import ast
 import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -25,11 +26,13 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from html import escape
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import nbformat
@@ -40,8 +43,9 @@ from mdit_py_plugins.myst_role import myst_role_plugin
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from helpers import in_words
+from helpers import hear, in_words, tell
 from tools import speak_to_any_console
+from tools.slides import make_folder
 
 BOOK = Path(__file__).resolve().parents[1]
 #: What the book is made of, and what installs it.
@@ -49,6 +53,8 @@ PARTS = (
     "_config.yml _toc.yml _ext _static _templates chapters helpers tools data/README.md "
     "requirements.txt pyproject.toml README.md LICENSE tests/benchmarks/results"
 ).split()
+#: Where an edition remembers what was written there, so that what is only older is not kept.
+RECORD = ".written.json"
 
 
 def stub(solution: str) -> str:
@@ -183,10 +189,10 @@ def write(edition: str, folder: Path) -> Path:
         Which one.
     folder : Path
         Where to put it. What was written there before is replaced, and only that: a build kept
-        beside it stays, and what somebody has worked in, or put beside the chapters, or what cannot
-        be read, is moved to a folder ``kept-1`` (or the next number that is free). Its pages have
-        no buttons that open a notebook elsewhere: what lies at the book's address is the book, with
-        its solutions.
+        beside it stays, and what somebody has worked in, or put among the files of the book, or
+        what cannot be read, is moved to a folder ``kept-1`` (or the next number that is free). Its
+        pages have no buttons that open a notebook elsewhere: what lies at the book's address is the
+        book, with its solutions.
 
     Returns
     -------
@@ -198,6 +204,8 @@ def write(edition: str, folder: Path) -> Path:
     ExceptionGroup
         Some chapters of the book could not be changed into this edition, and are left out of it.
         All others are written.
+    OSError
+        The edition cannot be written there, and what was there is as it was.
 
     Examples
     --------
@@ -206,15 +214,22 @@ def write(edition: str, folder: Path) -> Path:
     ...     sorted(path.name for path in write("student", Path(folder)).glob("_*"))
     ['_config.yml', '_ext', '_static', '_templates', '_toc.yml']
     """
+    make_folder(folder)
+    with TemporaryDirectory(dir=folder, prefix=".new-") as new:
+        errors = _write_new(edition, Path(new))
+        _replace(folder, Path(new))
+    _tell(errors)
+    return folder
+
+
+def _write_new(edition: str, folder: Path) -> dict[Path, Exception]:
+    """Write an edition into an empty folder; return the chapters left out, each with its error."""
     change = EDITIONS[edition]
-    _keep_work(folder, change)
     for part in PARTS:
         source, target = BOOK / part, folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
-            unwanted = shutil.ignore_patterns("__pycache__", ".*")
-            shutil.copytree(source, target, ignore=unwanted)
+            shutil.copytree(source, target, ignore=_not_copied)
         else:
             shutil.copy2(source, target)
     own = folder / "chapters" / "instructor"
@@ -232,15 +247,38 @@ def write(edition: str, folder: Path) -> Path:
     errors = {}
     for path in sorted((folder / "chapters").glob("*.ipynb")):
         try:
-            chapter = change(nbformat.read(path, 4))
+            chapter = change(_read(path))
         except Exception as error:  # whatever it is, it must not cost the other chapters theirs
             # As it is it might give its solutions away.
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             errors[BOOK / "chapters" / path.name] = error
             continue
         nbformat.write(chapter, path)
-    _tell(errors)
-    return folder
+    return errors
+
+
+def _not_copied(folder: str, names: list[str]) -> set[str]:
+    """What of a folder of the book is in no edition: it is hidden, or no file and no folder."""
+    left_out = set(shutil.ignore_patterns("__pycache__", ".*")(folder, names))
+    for name in sorted({*names} - left_out):
+        path = Path(folder, name)
+        # A link to a folder around itself has no end.
+        around = path.is_dir() and Path(folder).resolve().is_relative_to(path.resolve())
+        if around or not (path.is_dir() or path.is_file()):
+            print(f"{path}: expected a file or a folder, found neither; it is left out")
+            left_out.add(name)
+    return left_out
+
+
+def _read(path: Path) -> NotebookNode:
+    """Read a chapter, or raise what says that it is damaged."""
+    if not path.is_file():  # of a pipe one would wait for the other end, without end
+        raise ValueError("expected a file, found none")
+    notebook = nbformat.read(path, 4)
+    for n, cell in enumerate(notebook.cells, 1):
+        if not isinstance(cell.source, str):
+            raise ValueError(f"expected text in cell {n}, found {cell.source!r}")
+    return notebook
 
 
 def _tell(errors: dict[Path, Exception]) -> None:
@@ -259,42 +297,141 @@ def _without_outputs(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def _keep_work(folder: Path, change: Callable[[NotebookNode], NotebookNode]) -> None:
-    chapters = folder / "chapters"
-    for path in sorted(chapters.rglob("*")):
-        inside = path.relative_to(chapters)
-        hidden = any(part.startswith((".", "__pycache__")) for part in inside.parts)
-        if hidden or (path.is_dir() and path.suffix != ".ipynb") or not path.exists():
-            continue
-        said = _something_else(path, BOOK / "chapters" / inside, change)
-        if said:
-            _keep(path, folder, inside, said)
+def _replace(folder: Path, new: Path) -> None:
+    """Put a new edition in the place of an old one; what the old one did not have is kept."""
+    files = (path for part in PARTS for path in _below(new / part, new))
+    written = {path.relative_to(new).as_posix(): _fingerprint(path) for path in files}
+    record = folder / RECORD
+    known = {name: {mark} for name, mark in written.items()}
+    for name, mark in _recorded(record).items():
+        known.setdefault(name, set()).add(str(mark))
+    # All of them are found before the first is moved: a checkpoint may be that of another one.
+    work = {
+        path: said
+        for part in PARTS
+        for path in _below(folder / part, folder, known)
+        if (said := _something_else(path, path.relative_to(folder).as_posix(), known))
+    }
+    if os.path.lexists(record) and (said := _no_file(record)):
+        work[record] = said
+    for path, said in work.items():
+        inside = path.relative_to(folder)
+        in_chapters = inside.parts[0] == "chapters" and inside.parts[1:]
+        _keep(path, folder, Path(*in_chapters) if in_chapters else inside, said)
+    for part in PARTS:
+        _make_way(folder, Path(part))
+    for part in PARTS:
+        target = folder / part
+        shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(new / part, target)
+    _write_whole(record, json.dumps(written, indent=1).encode())
+
+
+def _recorded(record: Path) -> dict[str, str]:
+    """What an edition remembers of its files; nothing where that cannot be read."""
+    if _no_file(record):
+        return {}
+    with suppress(OSError, ValueError):
+        known = json.loads(record.read_text(encoding="utf-8"))
+        return known if isinstance(known, dict) else {}
+    return {}
+
+
+def _below(place: Path, root: Path, but: Container[str] = ()) -> Iterator[Path]:
+    """All that is no folder at a place and below it; and what is one, and should be a file."""
+    is_file = place.relative_to(root).as_posix() in but
+    if place.is_dir() and not place.is_symlink() and not is_file:
+        for path in sorted(place.iterdir()):
+            yield from _below(path, root, but)
+    elif os.path.lexists(place):
+        yield place
+
+
+def _something_else(path: Path, name: str, known: dict[str, set[str]]) -> str:
+    """Say what is in an edition's file that was not written there; nothing if nothing is."""
+    if said := _no_file(path):
+        return said
+    if path.suffix == ".pyc" and path.parent.name == "__pycache__":
+        return ""
+    expected = known.get(name, set())
+    if path.parent.name == ".ipynb_checkpoints":  # where Jupyter puts a copy of what it opens
+        copied = path.parents[1] / f"{path.stem.removesuffix('-checkpoint')}{path.suffix}"
+        expected = known.get(str(PurePosixPath(name).parents[1] / copied.name), set())
+        if not _no_file(copied):
+            expected = expected | {_fingerprint(copied)}
+    try:
+        if _fingerprint(path) in expected:
+            return ""
+        if path.suffix == ".ipynb":
+            _cells(path)
+    except Exception as error:  # what cannot be read is somebody's work
+        kind = "a notebook" if path.suffix == ".ipynb" else "a file"
+        return f"cannot be read as {kind} ({in_words(error)})"
+    return "said something else" if expected else "is not of this edition"
+
+
+def _no_file(path: Path) -> str:
+    """Say what stands in the place of a file; nothing if it is one."""
+    if path.is_symlink():
+        return "is a link"
+    if path.is_file():
+        return ""
+    return "is a folder" if path.is_dir() else "is no file"
+
+
+def _fingerprint(path: Path) -> str:
+    """What tells a file from another one: of a notebook what it says, and not what it printed."""
+    try:
+        content = _cells(path)
+    except ValueError:
+        content = path.read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _cells(path: Path) -> bytes:
+    """What the cells of a notebook say."""
+    if path.suffix != ".ipynb":
+        raise ValueError("expected a notebook, found another file")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        cells = [
+            [cell["cell_type"], "".join(cell["source"]), cell.get("attachments") or {}]
+            for cell in found["cells"]
+        ]
+    except (AttributeError, LookupError, TypeError) as error:
+        raise ValueError(f"expected cells with a source, found {in_words(error)}") from None
+    return json.dumps(cells, sort_keys=True).encode()
 
 
 def _keep(path: Path, folder: Path, inside: Path, said: str) -> None:
     """Move what somebody has worked in out of the way, and say where to."""
-    numbered = (folder / f"kept-{n}" / inside for n in count(1))
-    kept = next(path for path in numbered if not os.path.lexists(path))
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    path.rename(kept)
+    for n in count(1):
+        kept = folder / f"kept-{n}" / inside
+        with suppress(FileExistsError, NotADirectoryError):  # a file has the name of the folder
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            if not os.path.lexists(kept):
+                break
+    shutil.move(path, kept)
     print(f"{path} {said}; it is kept as {kept}")
 
 
-def _something_else(path: Path, chapter: Path, change: Callable) -> str:
-    """Say what is in an edition's file that was not written there; nothing if nothing is."""
-    if path.suffix != ".ipynb":
-        same = chapter.is_file() and path.read_bytes() == chapter.read_bytes()
-        return "" if same else "said something else"
+def _make_way(folder: Path, inside: Path) -> None:
+    """Keep what stands in the place of a folder that is to be written into."""
+    for parent in reversed(inside.parents[:-1]):
+        path = folder / parent
+        if os.path.lexists(path) and not path.is_dir():
+            _keep(path, folder, parent, "is no folder")
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and in the place of a link: not where that leads."""
+    temporary = path.with_name(f"._{os.getpid()}_{path.name}")
     try:
-        cells = json.loads(path.read_text(encoding="utf-8")).get("cells", [])
-        found = ["".join(cell["source"]) for cell in cells]
-    except Exception as error:  # what cannot be read is somebody's work
-        return f"cannot be read as a notebook ({in_words(error)})"
-    try:
-        new = [cell.source for cell in change(nbformat.read(chapter, 4)).cells]
-    except Exception:  # there is none, or it is damaged, which is told when it is written
-        new = []
-    return "" if found == new else "said something else"
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 # --- exercises to be marked by nbgrader -----------------------------------------------------------
@@ -436,7 +573,8 @@ def write_course(folder: Path) -> Path:
     ----------
     folder : Path
         The course. What nbgrader keeps there stays. Of the assignments, one that somebody has
-        changed is moved to a folder ``kept-1`` (or the next number that is free).
+        changed is moved to a folder ``kept-1`` (or the next number that is free), and so is what
+        stands in the place of one.
 
     Returns
     -------
@@ -448,14 +586,16 @@ def write_course(folder: Path) -> Path:
     ExceptionGroup
         Some chapters cannot be made into assignments. All others are.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     config = folder / "nbgrader_config.py"
     if not config.exists():  # a teacher's own is left alone
-        config.write_text(NBGRADER_CONFIG, encoding="utf-8")
+        if os.path.lexists(config):
+            _keep(config, folder, Path(config.name), "is a link that leads nowhere")
+        _write_whole(config, NBGRADER_CONFIG.encode())
     chapters, errors = {}, {}
     for path in sorted((BOOK / "chapters").glob("*.ipynb")):
         try:
-            chapters[path] = nbformat.read(path, 4)
+            chapters[path] = _read(path)
         except Exception as error:  # whatever it is, it must not cost the other chapters theirs
             errors[path] = error
     equations = {
@@ -465,22 +605,27 @@ def write_course(folder: Path) -> Path:
         for label, tex in _EQUATION.findall(cell.source)
     }
     for path, chapter in chapters.items():
-        inside = Path("source") / path.stem / path.name
-        target = folder / inside
         try:
             assignment = graded(chapter, equations)
+            if len(assignment.cells) > 1:  # there is more to hand in than the heading
+                inside = Path("source") / path.stem / path.name
+                _write_assignment(folder, inside, nbformat.writes(assignment).encode())
         except Exception as error:
             errors[path] = error
-            continue
-        if len(assignment.cells) == 1:  # nothing but the heading: there is nothing to hand in
-            continue
-        text = nbformat.writes(assignment)
-        if target.exists() and target.read_bytes() != text.encode():
-            _keep(target, folder, inside, "said something else")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(text.encode())
     _tell(errors)
     return folder
+
+
+def _write_assignment(folder: Path, inside: Path, content: bytes) -> None:
+    _make_way(folder, inside)
+    target = folder / inside
+    if os.path.lexists(target):
+        odd = _no_file(target)
+        if not odd and target.read_bytes() == content:
+            return
+        _keep(target, folder, inside, odd or "said something else")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _write_whole(target, content)
 
 
 # --- terms to be learned by heart -----------------------------------------------------------------
@@ -539,27 +684,39 @@ def cards() -> list[Card]:
     -------
     list of Card
         In the order of the glossary. The tag is the first chapter that speaks of the term; its
-        title ends the back. A term that no chapter speaks of has neither.
+        title ends the back. A term that no chapter speaks of has neither. A chapter that is
+        damaged is told of, and left out.
 
     Raises
     ------
     ValueError
-        A definition holds what cannot be shown outside the book.
+        The glossary is damaged or holds no term, or a definition holds what cannot be shown outside
+        the book.
     """
-    chapters = {}
+    chapters, titles, labels, whole = {}, {}, {}, True
     for path in sorted((BOOK / "chapters").glob("[0-9][0-9]_*.ipynb")):
-        prose = [c.source for c in nbformat.read(path, 4).cells if c.cell_type == "markdown"]
-        chapters[path.stem[:2]] = "\n".join(prose)
-    titles = {}
-    for number, prose in chapters.items():
-        label, title = re.search(r"^(?:\((\S+)\)=\n)?# (.+)", prose, flags=re.MULTILINE).groups()
-        titles[number] = title
-        titles[label] = f"Chapter {int(number)}"
-    show = _html(titles)
+        number = path.stem[:2]
+        try:
+            prose = "\n".join(c.source for c in _read(path).cells if c.cell_type == "markdown")
+            found = re.search(r"^(?:\((\S+)\)=\n)?# (.+)", prose, flags=re.MULTILINE)
+            if found is None:
+                raise ValueError("expected a title, found none")
+        except Exception as error:  # whatever it is, it must not cost the terms of the others
+            tell(f"{path}: this chapter is left out: {in_words(error)}")
+            whole = False
+            continue
+        label, titles[number] = found.groups()
+        labels[label] = f"Chapter {int(number)}"
+        chapters[number] = prose
+    show = _html(labels, None if whole else "another chapter")
+    glossary = BOOK / "chapters" / "glossary.md"
     made = []
-    for names, definition in terms((BOOK / "chapters/glossary.md").read_text(encoding="utf-8")):
+    for names, definition in terms(_read_glossary(glossary)):
         number = _first_of(names, chapters)
-        back = show.render(definition).strip()
+        try:
+            back = show.render(definition).strip()
+        except ValueError as error:
+            raise ValueError(f"{glossary}: {names[0]!r}: {error}") from None
         if back.count("<p>") == 1 and back.startswith("<p>") and back.endswith("</p>"):
             back = back[3:-4]
         if number:
@@ -568,7 +725,22 @@ def cards() -> list[Card]:
         name = hashlib.sha256(f"vae-medical-images {names[0]}".encode()).hexdigest()[:12]
         front = "<br>".join(map(show.renderInline, names))
         made.append(Card(name, front, back, f"chapter-{number}" if number else ""))
+    if not made:
+        raise ValueError(f"{glossary}: expected terms in a {{glossary}}, found none")
     return made
+
+
+def _read_glossary(path: Path) -> str:
+    """The text of the glossary, or an error that names it."""
+    if path.exists() and not path.is_file():  # of a pipe one would wait without end
+        raise ValueError(f"{path}: expected a file, found something else")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected text in UTF-8, found other bytes: {error}") from None
+    if mark := re.search(r"^(<{7}|>{7}) ", text, flags=re.MULTILINE):
+        raise ValueError(f"{path}: expected one text, found the marks of a merge: {mark[0]}")
+    return text
 
 
 def _first_of(names: list[str], chapters: dict[str, str]) -> str | None:
@@ -581,8 +753,11 @@ def _first_of(names: list[str], chapters: dict[str, str]) -> str | None:
     return None
 
 
-def _html(titles: dict[str, str]) -> MarkdownIt:
-    """What turns Markdown into the HTML that Anki shows, with its own marks around formulas."""
+def _html(labels: dict[str, str], unknown: str | None) -> MarkdownIt:
+    """What turns Markdown into the HTML that Anki shows, with its own marks around formulas.
+
+    What is said of a chapter whose label is unknown may be given, where some cannot be read.
+    """
     show = MarkdownIt("commonmark").use(dollarmath_plugin).use(myst_role_plugin)
 
     def formula(renderer, tokens, i, options, env):
@@ -598,8 +773,8 @@ def _html(titles: dict[str, str]) -> MarkdownIt:
         explicit = re.fullmatch(r"(.+?)\s*<[^<>]+>", text, flags=re.DOTALL)
         if explicit or name == "term":
             return escape(explicit[1] if explicit else text, quote=False)
-        if name in ("numref", "ref") and text in titles:
-            return titles[text]
+        if name in ("numref", "ref") and (text in labels or (unknown and text[:3] == "ch-")):
+            return labels.get(text, unknown)
         raise ValueError(f"a card cannot show {{{name}}}`{text}`")
 
     def fence(renderer, tokens, i, options, env):
@@ -632,19 +807,26 @@ def write_cards(folder: Path) -> Path:
     Path
         A CSV file in UTF-8: name, front, back and tag of each card. The name is the same each time,
         so that Anki, given the file again, changes the cards it has and keeps what was learned.
+
+    Raises
+    ------
+    OSError, ValueError
+        No cards can be made or written; those of an earlier time stay.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    file = io.StringIO(newline="")
+    file.writelines(f"{line}\n" for line in ANKI)
+    csv.writer(file, lineterminator="\n").writerows(cards())
+    make_folder(folder)
     path = folder / "terms.csv"
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(f"{line}\n" for line in ANKI)
-        csv.writer(file, lineterminator="\n").writerows(cards())
+    _write_whole(path, file.getvalue().encode())
     return path
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write an edition into ``_build``, build it, and return jupyter-book's exit status.
 
-    It is 1 where a chapter was left out. Of cards and of a course for nbgrader nothing is built.
+    It is 1 where a chapter was left out, or nothing can be written. Of cards and of a course for
+    nbgrader nothing is built.
     """
     speak_to_any_console()
     parser = argparse.ArgumentParser(prog="python -m tools.editions", description=__doc__)
@@ -652,10 +834,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-build", action="store_true", help="write the notebooks only")
     chosen = parser.parse_args(arguments)
     folder, lost = BOOK / "_build" / chosen.edition, 0
-    if chosen.edition == "cards":
-        print(f"Written: {write_cards(folder)}; in Anki: File, Import")
-        return 0
     try:
+        if chosen.edition == "cards":
+            path, left_out = hear(write_cards, folder)
+            print(*left_out, f"Written: {path}; in Anki: File, Import", sep="\n")
+            return int(bool(left_out))
         if chosen.edition == "nbgrader":
             folder = write_course(folder)
         else:
@@ -663,6 +846,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ExceptionGroup as errors:
         print(errors.message)
         lost = 1
+    except (OSError, ValueError) as error:
+        print(in_words(error))
+        return 1
     if chosen.edition == "nbgrader":
         print(f"Written: {folder}; in it: nbgrader generate_assignment NAME_OF_A_CHAPTER")
         return lost

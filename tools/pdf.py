@@ -27,7 +27,16 @@ from bs4 import BeautifulSoup, Tag
 
 from helpers import hear, in_words, tell
 from tools import speak_to_any_console
-from tools.slides import find_picture, link, say_instead
+from tools.slides import (
+    find_picture,
+    in_address,
+    leads_out,
+    link,
+    make_folder,
+    read_picture,
+    say_instead,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -174,17 +183,20 @@ def one_page(built: Path, pages: list[str]) -> str:
             page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
             if (article := page.select_one("article.bd-article")) is None:
                 raise ValueError("expected an article, found none")
-        except (OSError, ValueError) as error:
+            _make_still(article)
+            _find_again(article, path, built)
+            _rename_links(article, path, paths)
+            entry, rule = _entry(article, path.stem), _running_head(article, f"page-{len(rules)}")
+            front = None if whole.head else (_cover(page), _head(page, path))
+        except Exception as error:  # whatever it is, it must not cost the other pages theirs
             tell(f"{path}: this page is left out: {in_words(error)}")
             continue
-        _make_still(article)
-        _find_again(article, path, built)
-        _rename_links(article, path, paths)
-        entries.append(_entry(article, path.stem))
-        rules.append(_running_head(article, f"page-{len(rules)}"))
-        if whole.head is None:
-            body.append(_cover(page))
-            whole.html.append(_head(page, path))
+        entries.append(entry)
+        rules.append(rule)
+        if front:
+            cover, head = front
+            body.append(cover)
+            whole.html.append(head)
         body.append(article)
     if whole.head is None:
         raise ValueError(f"{built}: expected a page that can be read, found none")
@@ -269,13 +281,15 @@ def _find_again(article: Tag, path: Path, built: Path) -> None:
             tag.attrs.pop("srcset", None)
             try:
                 file = find_picture(tag[name], path, built)
-            except FileNotFoundError as error:
+                if file and file.suffix.lower() == ".svgz":  # a browser unpacks none from a disk
+                    tag[name], file = in_address(*read_picture(file)), None
+            except (OSError, ValueError) as error:
                 print(f"{path}: {in_words(error)}")
-                file = (path.parent / tag[name]).resolve()
+                file = Path(os.path.normpath(path.parent / tag[name]))
             if file:
                 tag[name] = file.as_uri()
             elif urlsplit(tag[name]).scheme != "data":
-                print(f"{path}: the PDF links to what lies on the web: {tag[name]}")
+                print(f"{path}: the PDF links to what lies on the web: {shorten(tag[name])}")
                 say_instead(tag, f"On the web: {link(tag[name], tag.get('alt'))}")
 
 
@@ -285,9 +299,13 @@ def _rename_links(article: Tag, path: Path, paths: list[Path]) -> None:
     article["id"] = path.stem
     for tag in article.find_all("a", href=True):
         target, anchor = urldefrag(tag["href"])
-        if urlsplit(target).scheme:
-            continue
-        linked = (path.parent / target).resolve() if target else path
+        try:
+            if urlsplit(target).scheme:
+                continue
+            linked = (path.parent / target).resolve() if target else path
+        except (OSError, ValueError):
+            print(f"{path}: expected an address of a link, found {shorten(tag['href'])!r}")
+            linked = None
         if linked in paths:
             tag["href"] = f"#{linked.stem}" + (f"--{anchor}" if anchor else "")
         else:
@@ -300,7 +318,7 @@ def _head(page: BeautifulSoup, path: Path) -> Tag:
     if page.title:
         head.append(page.title)
     for sheet in page.select("head link[rel=stylesheet][href]"):
-        if not urlsplit(sheet["href"]).netloc:
+        if not leads_out(sheet["href"]):
             sheet["href"] = (path.parent / sheet["href"].split("?")[0]).resolve().as_uri()
             head.append(sheet)
     style = page.new_tag("style")
@@ -369,7 +387,7 @@ def set_page(built: Path, pages: list[str], scratch: Path) -> Iterator[Page]:
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     if browser_path is None:
         raise FileNotFoundError("no browser found: install Debian's chromium, or Chrome")
-    scratch.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(scratch.parent)
     try:
         scratch.write_text(source, encoding="utf-8")
         with sync_playwright() as playwright:
@@ -429,8 +447,8 @@ def main() -> int:
     speak_to_any_console()
     try:
         path, left_out = hear(print_pdf, BUILT, BUILT.parent / "pdf" / "book.pdf")
-    except (FileNotFoundError, ValueError) as error:
-        print(error)
+    except (OSError, ValueError) as error:
+        print(in_words(error))
         return 1
     print(*left_out, f"{os.path.relpath(path)}: {path.stat().st_size / 1e6:.1f} MB", sep="\n")
     return int(bool(left_out))

@@ -14,9 +14,12 @@ import base64
 import gzip
 import math
 import mimetypes
+import os
 import re
 import sys
+import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,13 +50,15 @@ def make_slides(built: Path, target: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        One HTML file a chapter, named like its page. A page of which none can be made, and a
-        picture that is missing, are told of; the others are made.
+        One HTML file a chapter, named like its page, which begins with two digits. A page of which
+        none can be made, and a picture that is missing, are told of; the others are made.
 
     Raises
     ------
     FileNotFoundError
         The folder holds no chapter: the book has not been built.
+    NotADirectoryError
+        There is something else where the folder for the slides goes.
     ModuleNotFoundError
         The package that carries reveal.js is not installed.
 
@@ -71,20 +76,50 @@ def make_slides(built: Path, target: Path) -> list[Path]:
             f"{folder} holds no chapter; build the book first, with `jupyter-book build .`"
         )
     reveal = _reveal()
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
+    if others := sorted({*built.glob("chapters/**/*.html")} - {*pages}):
+        names = ", ".join(path.relative_to(built).as_posix() for path in others)
+        print(f"No slides of pages whose name does not begin with two digits: {names}")
     guide = _guide(built)
     written = []
     for page in pages:
         path = target / page.name
         try:
             deck = _deck(page, built, guide, reveal)
+            path.unlink(missing_ok=True)  # nothing is written through a link
+            path.write_text(deck, encoding="utf-8")
         except Exception as error:  # whatever it is, it must not cost the other chapters theirs
             print(f"{page}: no slides can be made of this page: {in_words(error)}")
-            path.unlink(missing_ok=True)  # those of an earlier build say something else
+            with suppress(OSError):  # a folder stays
+                path.unlink(missing_ok=True)  # those of an earlier build say something else
             continue
-        path.write_text(deck, encoding="utf-8")
         written.append(path)
     return written
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, or say what stands in its place.
+
+    Raises
+    ------
+    NotADirectoryError
+        There is something else.
+
+    Examples
+    --------
+    >>> make_folder(Path(__file__) / "new")
+    Traceback (most recent call last):
+    ...
+    NotADirectoryError: ...slides.py: expected a folder, found a file
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        for place in (folder, *folder.parents):
+            if os.path.lexists(place) and not place.is_dir():
+                kind = "a file" if place.is_file() else "something else"
+                raise NotADirectoryError(f"{place}: expected a folder, found {kind}") from None
+        raise
 
 
 def _pages(built: Path) -> list[Path]:
@@ -109,7 +144,7 @@ def find_picture(address: str, page: Path, built: Path) -> Path | None:
     Raises
     ------
     FileNotFoundError
-        The book does not hold it, or it is empty.
+        The book does not hold it, it is empty, or no file can have such an address.
 
     Examples
     --------
@@ -120,24 +155,36 @@ def find_picture(address: str, page: Path, built: Path) -> Path | None:
     ...
     FileNotFoundError: expected a picture, found none at 'm%C3%BCde.png'
     """
-    parts = urlsplit(address)
-    if parts.netloc or parts.scheme in ("http", "https", "data"):
-        return None
-    if parts.scheme == "file":
-        paths = [Path(url2pathname(parts.path))]
-    else:
-        # A browser's reading first: the name may be written in escapes, and be versioned.
-        names = [name for name in (unquote(parts.path), unquote(address), address) if name]
-        page, built = page.resolve(), built.resolve()
-        folders = [built if address.startswith("/") else page.parent]
-        # What is written in HTML, or has an umlaut or a space in its name, Sphinx does not copy.
-        for book in built.parents[:2]:
-            folders += [book, book / page.parent.relative_to(built)]
-        paths = [folder / name.lstrip("/") for name in names for folder in folders]
-    for path in paths:
-        if path.is_file() and path.stat().st_size:
-            return path.resolve()
-    raise FileNotFoundError(f"expected a picture, found none at {address!r}")
+    with suppress(OSError, ValueError):  # of an address that is none, or too long for a name
+        parts = urlsplit(address)
+        if parts.netloc or parts.scheme in ("http", "https", "data"):
+            return None
+        if parts.scheme == "file":
+            paths = [Path(url2pathname(parts.path))]
+        else:
+            # A browser's reading first: the name may be written in escapes, and be versioned.
+            names = [name for name in (unquote(parts.path), unquote(address), address) if name]
+            page, built = page.resolve(), built.resolve()
+            folders = [built if address.startswith("/") else page.parent]
+            # What is written in HTML, or has an umlaut or a space in its name, is not copied.
+            for book in built.parents[:2]:
+                folders += [book, book / page.parent.relative_to(built)]
+            paths = [folder / name.lstrip("/") for name in names for folder in folders]
+        for path in paths:
+            if path.is_file() and path.stat().st_size:
+                return path.resolve()
+    raise FileNotFoundError(f"expected a picture, found none at {shorten(address)!r}")
+
+
+def shorten(address: str) -> str:
+    """Leave the beginning of a long address, to tell of it.
+
+    Examples
+    --------
+    >>> shorten("a.png"), len(shorten("a" * 5000))
+    ('a.png', 200)
+    """
+    return address if len(address) <= 200 else f"{address[:199]}…"
 
 
 def sentences(paragraph: Tag) -> list[str]:
@@ -236,7 +283,13 @@ def _put_in_script(path: Path) -> str:
 def _chapter(soup: BeautifulSoup, page: Path) -> Tag:
     """The part of a page that is the chapter: below its title, or what there is without one."""
     if title := soup.select_one("section > h1"):  # a theme may have others around the chapter
-        return title.parent
+        chapter = title.parent
+        # Of more than one title the others are headings, each with all that is below it.
+        for part in chapter.find_next_siblings("section"):
+            for other in part.find_all("h1", recursive=False):
+                other.name = "h2"
+            chapter.append(part)
+        return chapter
     places = map(soup.select_one, ("article.bd-article", "article", "[role=main]", "main", "body"))
     chapter = next(filter(None, places), None)
     if chapter is None or not chapter.get_text().strip():
@@ -278,42 +331,89 @@ def _clean(chapter: Tag, page: Path, built: Path) -> None:
             picture.wrap(BeautifulSoup("<figure></figure>", "html.parser").figure)
     for image in chapter.select("img"):
         _put_in(image, page, built)
+    for image in chapter.select("svg image"):
+        for name in {"href", "xlink:href"} & {*image.attrs}:
+            _put_in(image, page, built, name)
+    for figure in chapter.select(".exercise details figure"):
+        print(f"{page}: the slides do not show this picture, which is folded in an exercise")
+        figure.decompose()
     for moving in chapter.select("iframe, video, audio, embed"):
         address = moving.get("src") or (moving.source and moving.source.get("src")) or ""
-        print(f"{page}: the slides do not show this {moving.name}: {address}")
-        there = link(address) if urlsplit(address).netloc else escape(address)
+        print(f"{page}: the slides do not show this {moving.name}: {shorten(address)}")
+        there = link(address) if leads_out(address) else escape(shorten(address))
         say_instead(moving, f"Not on the slides: {moving.name} {there}")
 
 
-def _put_in(image: Tag, page: Path, built: Path) -> None:
+def _put_in(image: Tag, page: Path, built: Path, name: str = "src") -> None:
     """Put a picture itself in the place of its address, or a word where that cannot be."""
     image.attrs.pop("srcset", None)
-    address = image.get("src", "").strip()
+    address = image.get(name, "").strip()
     try:
         path = find_picture(address, page, built)
-    except FileNotFoundError as error:
+        if path is None:
+            if not address.lower().startswith("data:"):
+                print(f"{page}: the slides link to what lies on the web: {shorten(address)}")
+                say_instead(image, f"On the web: {link(address, image.get('alt'))}")
+            return
+        kind, content = read_picture(path)
+    except (OSError, ValueError) as error:
         print(f"{page}: {in_words(error)}")
-        say_instead(image, f"A picture is missing here: {escape(image.get('alt') or address)}")
+        what = escape(image.get("alt") or shorten(address))
+        say_instead(image, f"A picture is missing here: {what}")
         return
-    if path is None:
-        if not address.lower().startswith("data:"):
-            print(f"{page}: the slides link to what lies on the web: {address}")
-            say_instead(image, f"On the web: {link(address, image.get('alt'))}")
-        return
-    kind, packed = mimetypes.guess_type(path.name)
-    content = path.read_bytes()
-    if packed == "gzip":  # as in .svgz
-        content = gzip.decompress(content)
-    encoded = base64.b64encode(content).decode()
-    image["src"] = f"data:{kind or 'application/octet-stream'};base64,{encoded}"
+    image[name] = in_address(kind, content)
     # A PNG begins with its width and height; a broad one goes below the text.
     width, height = (int.from_bytes(content[i : i + 4]) for i in (16, 20))
     if kind == "image/png" and width > 2 * height:
         image["class"] = "broad"
 
 
+def read_picture(path: Path) -> tuple[str, bytes]:
+    """Read a picture, unpacked: its kind, and what the file holds.
+
+    Raises
+    ------
+    ValueError
+        It is said to be packed, and is not, or is damaged.
+    """
+    kind, packed = mimetypes.guess_type(path.name)
+    content = path.read_bytes()
+    if packed == "gzip":  # as in .svgz
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            found = f"found {in_words(error)}"
+            raise ValueError(f"{path}: expected a packed picture, {found}") from None
+    return kind or "application/octet-stream", content
+
+
+def in_address(kind: str, content: bytes) -> str:
+    """Put a picture into an address.
+
+    Examples
+    --------
+    >>> in_address("image/png", b"a")
+    'data:image/png;base64,YQ=='
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def leads_out(address: str) -> bool:
+    """Say whether an address leads out of the book; one that is none does not.
+
+    Examples
+    --------
+    >>> leads_out("//example.org/a.png"), leads_out("a.png"), leads_out("http://[bad")
+    (True, False, False)
+    """
+    try:
+        return bool(urlsplit(address).netloc)
+    except ValueError:
+        return False
+
+
 def say_instead(tag: Tag, words: str) -> None:
-    """Put words, in HTML, in the place of what cannot be shown.
+    """Put words, in HTML, in the place of what cannot be shown; of a part of a drawing, below it.
 
     Examples
     --------
@@ -322,7 +422,12 @@ def say_instead(tag: Tag, words: str) -> None:
     >>> str(page)
     '<div><p class="small">no picture</p></div>'
     """
-    tag.replace_with(BeautifulSoup(f'<p class="small">{words}</p>', "html.parser").p)
+    said = BeautifulSoup(f'<p class="small">{words}</p>', "html.parser").p
+    if drawing := tag.find_parent("svg"):
+        drawing.insert_after(said)
+        tag.decompose()
+    else:
+        tag.replace_with(said)
 
 
 def link(address: str, text: str | None = None) -> str:
@@ -423,7 +528,9 @@ def _blocks(section: Tag) -> Iterator[str]:
         elif child.name in ("ul", "ol") or "math" in classes:
             yield str(child)
         elif "exercise" in classes:
-            yield f"<p>{child.select_one('.admonition-title').decode_contents()}</p>"
+            title = child.select_one(".admonition-title")
+            yield f"<p>{title.decode_contents() if title else 'Exercise'}</p>"
+            yield from _pictures(child)
         elif "warning" in classes:
             pictures = _pictures(child)
             yield from (
@@ -439,9 +546,8 @@ def _blocks(section: Tag) -> Iterator[str]:
         elif child.name == "section":
             continue
         else:
-            if "tag_shown-once" in classes:
-                code = child.select_one(".cell_input").get_text().strip()
-                yield f"<pre><code>{escape(code)}</code></pre>"
+            if "tag_shown-once" in classes and (code := child.select_one(".cell_input")):
+                yield f"<pre><code>{escape(code.get_text().strip())}</code></pre>"
             shown = [child] if child.name in ("figure", "table") else child.select("figure, table")
             yield from map(str, shown)
 
@@ -652,8 +758,8 @@ def main() -> int:
     speak_to_any_console()
     try:
         written = make_slides(BUILT, BUILT.parent / "slides")
-    except (FileNotFoundError, ModuleNotFoundError) as error:
-        print(error)
+    except (OSError, ModuleNotFoundError) as error:
+        print(in_words(error))
         return 1
     for path in written:
         print(path.relative_to(BUILT.parents[1]))

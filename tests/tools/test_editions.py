@@ -5,6 +5,7 @@ import csv
 import importlib.util
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -212,9 +213,11 @@ def test_what_cannot_be_read_is_somebody_s_work(edition, capsys, damage):
 def test_what_a_student_put_beside_the_chapters_is_kept(edition, capsys, name):
     (edition / "chapters" / name).parent.mkdir(exist_ok=True)
     (edition / "chapters" / name).write_text("mine")
-    for unimportant in (".ipynb_checkpoints/a.ipynb", "__pycache__/a.pyc"):
-        (edition / "chapters" / unimportant).parent.mkdir()
-        (edition / "chapters" / unimportant).touch()
+    checkpoint = edition / "chapters/.ipynb_checkpoints" / f"{CHAPTERS[0].stem}-checkpoint.ipynb"
+    compiled = edition / "chapters" / "__pycache__" / "a.pyc"
+    for unimportant in (checkpoint, compiled):
+        unimportant.parent.mkdir()
+        shutil.copy2(edition / "chapters" / CHAPTERS[0].name, unimportant)
     editions.write("student", edition)
     assert (edition / "kept-1" / name).read_text() == "mine"
     assert f"it is kept as {edition / 'kept-1' / name}" in capsys.readouterr().out
@@ -236,6 +239,237 @@ def test_a_folder_named_like_a_notebook_is_kept_whole(edition):
 def test_writing_twice_moves_nothing(written, capsys):
     editions.write("student", written)
     assert not list(written.glob("kept-*")) and capsys.readouterr().out == ""
+
+
+CHANGED = ("helpers/metrics.py", "_config.yml", "requirements.txt", "README.md", "data/README.md")
+NEW = """helpers/mine.py _static/mine.png tools/mine.py chapters/.mine helpers/.env _ext/own/mine.py
+chapters/.ipynb_checkpoints/mine.md chapters/instructor/mine.md helpers/__pycache__/mine.txt
+tests/benchmarks/results/mine.json""".split()
+
+
+@pytest.fixture
+def whole_edition(written, tmp_path):
+    """The students' edition with all its files, to work in."""
+    return shutil.copytree(written, tmp_path / "student")
+
+
+def kept_in(folder):
+    kept = sorted(path for path in folder.glob("kept-*/**/*") if not path.is_dir())
+    return [path.relative_to(folder).as_posix() for path in kept]
+
+
+@pytest.mark.parametrize("name", [*CHANGED, *NEW])
+def test_work_anywhere_in_an_edition_is_kept(whole_edition, capsys, name):
+    mine = whole_edition / name
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("mine")
+    editions.write("student", whole_edition)
+    kept = whole_edition / "kept-1" / name.removeprefix("chapters/")
+    assert kept.read_text() == "mine"
+    assert kept_in(whole_edition) == [kept.relative_to(whole_edition).as_posix()]
+    said = "said something else" if name in CHANGED else "is not of this edition"
+    assert capsys.readouterr().out == f"{mine} {said}; it is kept as {kept}\n"
+    assert mine.exists() == (name in CHANGED) and (not mine.exists() or mine.read_text() != "mine")
+
+
+def test_what_is_only_older_is_no_work(whole_edition, tmp_path, monkeypatch, capsys):
+    book = shutil.copytree(editions.BOOK / "chapters", tmp_path / "book" / "chapters").parent
+    for part in ("helpers", "tools"):
+        shutil.copytree(editions.BOOK / part, book / part)
+    for part in ("_config.yml", "_toc.yml", "requirements.txt"):
+        shutil.copy2(editions.BOOK / part, book / part)
+    monkeypatch.setattr(editions, "BOOK", book)
+    parts = ("_config.yml", "_toc.yml", "chapters", "helpers", "tools", "requirements.txt")
+    monkeypatch.setattr(editions, "PARTS", parts)
+    # The book goes on, with a chapter and a helper more and one less; somebody ran a chapter.
+    chapters = [book / "chapters" / path.name for path in CHAPTERS]
+    newer = nbformat.read(chapters[0], 4)
+    newer.cells[0].source += " Newer."
+    nbformat.write(newer, chapters[0])
+    chapters[1].rename(book / "chapters" / "99_last.ipynb")
+    (book / "helpers" / "metrics.py").rename(book / "helpers" / "measures.py")
+    (book / "requirements.txt").write_text("newer\n")
+    run = whole_edition / "chapters" / chapters[0].name
+    notebook = nbformat.read(run, 4)
+    code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    code.outputs = [nbformat.v4.new_output("stream", text="printed")]
+    code.execution_count = 3
+    nbformat.write(notebook, run)
+    editions.write("student", whole_edition)
+    assert not kept_in(whole_edition) and capsys.readouterr().out == ""
+    assert "Newer." in run.read_text(encoding="utf-8") and "printed" not in run.read_text("utf-8")
+    assert not (whole_edition / "helpers" / "metrics.py").exists()
+    assert not (whole_edition / "chapters" / chapters[1].name).exists()
+
+
+@pytest.mark.parametrize("record", ["none", "{", "[1]", "a folder", "a pipe"])
+def test_without_a_record_what_is_written_now_is_no_work(whole_edition, record):
+    path = whole_edition / editions.RECORD
+    path.unlink()
+    if record in ("{", "[1]"):
+        path.write_text(record)
+    elif record == "a folder":
+        path.mkdir()
+    elif record == "a pipe":
+        os.mkfifo(path)
+    (whole_edition / "helpers" / "metrics.py").write_text("older, or mine")
+    editions.write("student", whole_edition)
+    odd = [f"kept-1/{editions.RECORD}"] if record == "a pipe" else []
+    assert kept_in(whole_edition) == [*odd, "kept-1/helpers/metrics.py"]
+    assert "helpers/metrics.py" in json.loads(path.read_text())
+
+
+def test_a_checkpoint_is_kept_only_if_it_is_of_no_notebook_there(whole_edition):
+    mine = whole_edition / "chapters" / CHAPTERS[0].name
+    checkpoints = mine.parent / ".ipynb_checkpoints"
+    checkpoints.mkdir()
+    notebook = nbformat.read(mine, 4)
+    tagged(notebook, "stub")[0].source = "answer"
+    nbformat.write(notebook, mine)
+    shutil.copy2(mine, checkpoints / f"{mine.stem}-checkpoint.ipynb")  # of what is kept anyhow
+    other = CHAPTERS[1]
+    shutil.copy2(mine.parent / other.name, checkpoints / f"{other.stem}-checkpoint.ipynb")
+    lost = checkpoints / f"{CHAPTERS[2].stem}-checkpoint.ipynb"
+    nbformat.write(notebook, lost)
+    editions.write("student", whole_edition)
+    assert kept_in(whole_edition) == [
+        f"kept-1/.ipynb_checkpoints/{lost.name}",
+        f"kept-1/{mine.name}",
+    ]
+
+
+WITHOUT_CELLS = {
+    "nbformat 3": {"nbformat": 3, "worksheets": [{"cells": [{"cell_type": "code", "input": "x"}]}]},
+    "any object": {"answers": [1, 2]},
+    "an empty object": {},
+    "cells that are an object": {"cells": {}},
+    "no cell": {"cells": []},
+}
+
+
+@pytest.mark.parametrize("content", WITHOUT_CELLS.values(), ids=WITHOUT_CELLS)
+@pytest.mark.parametrize("name", ["mine.ipynb", CHAPTERS[0].name])
+def test_a_notebook_without_cells_is_somebody_s_work(edition, content, name):
+    (edition / "chapters" / name).write_text(json.dumps(content))
+    editions.write("student", edition)
+    assert json.loads((edition / "kept-1" / name).read_text()) == content
+    assert kept_in(edition) == [f"kept-1/{name}"]
+
+
+@pytest.mark.parametrize("change", ["a kind of cell", "an attachment", "a cell less", "an output"])
+def test_what_a_notebook_says_is_work_and_what_it_printed_is_not(edition, change):
+    mine = edition / "chapters" / CHAPTERS[0].name
+    notebook = nbformat.read(mine, 4)
+    cell = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    if change == "a kind of cell":
+        at = notebook.cells.index(cell)
+        notebook.cells[at] = nbformat.v4.new_raw_cell(cell.source)
+    elif change == "an attachment":
+        notebook.cells[0].attachments = {"mine.png": {"image/png": "AAAA"}}
+    elif change == "a cell less":
+        notebook.cells.pop()
+    else:
+        cell.outputs = [nbformat.v4.new_output("stream", text="printed")]
+    nbformat.write(notebook, mine)
+    editions.write("student", edition)
+    assert kept_in(edition) == ([] if change == "an output" else [f"kept-1/{mine.name}"])
+
+
+ODD = {
+    "a link to a folder": lambda path, other: path.symlink_to(other),
+    "a link to nothing": lambda path, other: path.symlink_to(other / "nothing"),
+    "a link to itself": lambda path, other: path.symlink_to(path),
+    "a file": lambda path, other: path.write_text("mine"),
+    "a pipe": lambda path, other: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize(
+    "name", ["chapters", "helpers", "chapters/mine", "chapters/mine.ipynb", "data", "README.md"]
+)
+def test_what_stands_in_the_place_of_an_edition_s_is_moved_aside(
+    whole_edition, tmp_path, capsys, odd, name
+):
+    place, other = whole_edition / name, tmp_path / "other"
+    other.mkdir()
+    (other / "work.txt").write_text("mine")
+    if place.exists():
+        place.rename(tmp_path / "away")
+    odd(place, other)
+    linked = name == "data" and place.is_dir()  # where somebody has the data elsewhere
+    editions.write("student", whole_edition)
+    inside = name.removeprefix("chapters/")
+    assert os.path.lexists(whole_edition / "kept-1" / inside) == (not linked)
+    assert (f"it is kept as {whole_edition / 'kept-1' / inside}\n" in capsys.readouterr().out) == (
+        not linked
+    )
+    assert [path.name for path in other.iterdir() if path.name != "README.md"] == ["work.txt"]
+    assert (whole_edition / "chapters" / CHAPTERS[0].name).is_file()
+    assert (whole_edition / "data" / "README.md").is_file()
+    assert (whole_edition / "README.md").is_file()
+
+
+def test_a_file_called_like_the_place_for_what_is_kept_stays(edition):
+    (edition / "kept-1").write_text("mine")
+    (edition / "kept-2").mkdir()
+    (edition / "kept-2" / "own").write_text("mine, too")
+    (edition / "chapters" / "own").mkdir()
+    (edition / "chapters" / "own" / "notes.md").write_text("notes")
+    editions.write("student", edition)
+    assert (edition / "kept-1").read_text() == "mine"
+    assert (edition / "kept-2" / "own").read_text() == "mine, too"
+    assert (edition / "kept-3" / "own" / "notes.md").read_text() == "notes"
+
+
+@pytest.mark.parametrize("edition_", ["student", "nbgrader", "cards"])
+@pytest.mark.parametrize("where", ["_build", "_build/it"])
+@pytest.mark.parametrize("odd", ["a file", "a link to itself", "a link to nothing"])
+def test_a_file_where_the_folder_goes_is_refused(
+    tmp_path, monkeypatch, capsys, edition_, where, odd
+):
+    shutil.copytree(editions.BOOK / "chapters", tmp_path / "chapters")
+    monkeypatch.setattr(editions, "BOOK", tmp_path)
+    monkeypatch.setattr(editions, "PARTS", ("chapters",))
+    place = tmp_path / where.replace("it", edition_)
+    place.parent.mkdir(exist_ok=True)
+    ODD[odd](place, tmp_path)
+    assert editions.main([edition_, "--no-build"]) == 1
+    kind = "a file" if odd == "a file" else "something else"
+    assert capsys.readouterr().out == f"{place}: expected a folder, found {kind}\n"
+    assert odd != "a file" or place.read_text() == "mine"
+
+
+def test_what_is_no_file_in_the_book_is_left_out_of_an_edition(tmp_path, monkeypatch, capsys):
+    book = tmp_path / "book"
+    shutil.copytree(editions.BOOK / "chapters", book / "chapters")
+    for part in ("_config.yml", "_toc.yml"):
+        shutil.copy2(editions.BOOK / part, book / part)
+    monkeypatch.setattr(editions, "BOOK", book)
+    monkeypatch.setattr(editions, "PARTS", ("_config.yml", "_toc.yml", "chapters"))
+    odd = {name: book / "chapters" / f"{n}_odd.ipynb" for n, name in enumerate(ODD)}
+    for name in ("a link to nothing", "a link to itself", "a pipe"):
+        ODD[name](odd[name], book)
+    (book / "chapters" / "around").symlink_to(book)
+    folder = editions.write("student", tmp_path / "student")
+    told = capsys.readouterr().out.splitlines()
+    left_out = [*(path for path in odd.values() if os.path.lexists(path))]
+    assert sorted(told) == sorted(
+        f"{path}: expected a file or a folder, found neither; it is left out"
+        for path in [*left_out, book / "chapters" / "around"]
+    )
+    assert len(list((folder / "chapters").glob("*.ipynb"))) == len(CHAPTERS)
+
+
+def test_a_book_that_cannot_be_copied_costs_an_edition_nothing(whole_edition, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in whole_edition.rglob("*")}
+    (whole_edition / "helpers" / "mine.py").write_text("mine")
+    monkeypatch.setattr(editions, "PARTS", (*editions.PARTS, "no-such-part"))
+    with pytest.raises(FileNotFoundError, match="no-such-part"):
+        editions.write("student", whole_edition)
+    del before[whole_edition / "helpers"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (whole_edition / "helpers" / "mine.py").exists() and not kept_in(whole_edition)
 
 
 def not_emptied(content):
@@ -511,6 +745,73 @@ def test_a_damaged_chapter_costs_its_own_assignment_alone(tmp_path, monkeypatch,
     assert made == {path.stem for path in CHAPTERS[2:]}
 
 
+IN_THE_WAY = {
+    "a folder": lambda path, other: (path.mkdir(), (path / "mine.txt").write_text("mine")),
+    **{name: odd for name, odd in ODD.items() if name != "a file"},
+}
+
+
+@pytest.mark.parametrize("odd", IN_THE_WAY.values(), ids=IN_THE_WAY)
+def test_what_stands_in_the_place_of_an_assignment_is_moved_aside(tmp_path, capsys, odd):
+    course, other = tmp_path / "course", tmp_path / "other"
+    other.mkdir()
+    inside = f"source/{CHAPTERS[0].stem}/{CHAPTERS[0].name}"
+    (course / inside).parent.mkdir(parents=True)
+    odd(course / inside, other)
+    editions.write_course(course)
+    assert os.path.lexists(course / "kept-1" / inside) and (course / inside).is_file()
+    assert f"it is kept as {course / 'kept-1' / inside}" in capsys.readouterr().out
+    assert not list(other.iterdir()) and not (course / inside).is_symlink()
+    assert len(list(course.glob("source/*/*.ipynb"))) == len(CHAPTERS)
+
+
+@pytest.mark.parametrize("odd", ["a file", "a link to nothing", "a link to itself"])
+@pytest.mark.parametrize("name", ["source", f"source/{CHAPTERS[0].stem}"])
+def test_what_stands_in_the_place_of_a_course_s_folder_is_moved_aside(tmp_path, capsys, odd, name):
+    course, other = tmp_path / "course", tmp_path / "other"
+    other.mkdir()
+    (course / name).parent.mkdir(parents=True)
+    ODD[odd](course / name, other)
+    editions.write_course(course)
+    told = f"{course / name} is no folder; it is kept as {course / 'kept-1' / name}\n"
+    assert capsys.readouterr().out == told and not list(other.iterdir())
+    assert len(list(course.glob("source/*/*.ipynb"))) == len(CHAPTERS)
+
+
+def test_settings_of_a_course_are_not_written_through_a_link(tmp_path, capsys):
+    course = tmp_path / "course"
+    course.mkdir()
+    (course / "nbgrader_config.py").symlink_to(tmp_path / "elsewhere.py")
+    editions.write_course(course)
+    assert (course / "nbgrader_config.py").read_text() == editions.NBGRADER_CONFIG
+    assert not (tmp_path / "elsewhere.py").exists()
+    assert "leads nowhere; it is kept as" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["null", "no source", "a pipe", "a folder"])
+def test_a_chapter_without_text_costs_its_own_assignment_alone(
+    tmp_path, monkeypatch, capsys, damage
+):
+    shutil.copytree(editions.BOOK / "chapters", tmp_path / "chapters")
+    monkeypatch.setattr(editions, "BOOK", tmp_path)
+    lost = tmp_path / "chapters" / CHAPTERS[0].name
+    notebook = json.loads(lost.read_text(encoding="utf-8"))
+    notebook["cells"][1]["source"] = None
+    if damage == "no source":
+        del notebook["cells"][1]["source"]
+    lost.unlink()
+    if damage == "a pipe":
+        os.mkfifo(lost)
+    elif damage == "a folder":
+        lost.mkdir()
+    else:
+        lost.write_text(json.dumps(notebook))
+    assert editions.main(["nbgrader"]) == 1
+    assert f"chapters left out: 1\n{lost}: " in capsys.readouterr().out
+    made = {path.stem for path in (tmp_path / "_build/nbgrader/source").glob("*/*.ipynb")}
+    assert made == {path.stem for path in CHAPTERS[1:]}
+
+
 #: Generates every assignment, hands in what stands in `submitted`, and prints the marks.
 GRADE = """
 import json, sys
@@ -742,6 +1043,74 @@ def test_a_card_keeps_its_name_when_its_text_changes(glossary):
 def test_what_a_card_cannot_show_is_refused(glossary, text, told):
     with pytest.raises(ValueError, match=told):
         glossary(f"````{{glossary}}\nTerm\n  {text}\n````\n")
+
+
+@pytest.fixture
+def deck(tmp_path, monkeypatch):
+    """The book's own chapters, to damage, and the file of its cards."""
+    shutil.copytree(editions.BOOK / "chapters", tmp_path / "chapters")
+    monkeypatch.setattr(editions, "BOOK", tmp_path)
+    return editions.write_cards(tmp_path / "_build" / "cards")
+
+
+NO_GLOSSARY = {
+    "Latin-1": lambda text: text.replace("a", "ä").encode("latin-1", "replace"),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "merge marks": lambda text: text.replace("\n\n", "\n<<<<<<< HEAD\n\n", 1).encode(),
+    "the end of a merge": lambda text: text.replace("\n\n", "\n>>>>>>> theirs\n\n").encode(),
+    "empty": lambda text: b"",
+    "no glossary": lambda text: text.replace("{glossary}", "{note}").encode(),
+    "a list": lambda text: b"[1, 2]",
+    "what no card shows": lambda text: text.replace("\n  ", "\n  {eq}`eq-one` ", 1).encode(),
+}
+
+
+@pytest.mark.parametrize("damage", NO_GLOSSARY.values(), ids=NO_GLOSSARY)
+def test_a_damaged_glossary_is_refused_by_name_and_the_old_cards_stay(deck, capsys, damage):
+    before, glossary = deck.read_bytes(), editions.BOOK / "chapters" / "glossary.md"
+    glossary.write_bytes(damage(glossary.read_text(encoding="utf-8")))
+    assert editions.main(["cards"]) == 1
+    assert capsys.readouterr().out.startswith(f"{glossary}: ")
+    assert deck.read_bytes() == before and list(deck.parent.iterdir()) == [deck]
+
+
+@pytest.mark.parametrize("how", ["a folder", "a pipe", "missing"])
+def test_a_glossary_that_is_no_file_is_refused(deck, capsys, how):
+    glossary = editions.BOOK / "chapters" / "glossary.md"
+    glossary.unlink()
+    {"a folder": os.mkdir, "a pipe": os.mkfifo, "missing": id}[how](glossary)
+    assert editions.main(["cards"]) == 1
+    assert str(glossary) in capsys.readouterr().out and len(read_cards(deck)) > 40
+
+
+def test_a_byte_order_mark_costs_no_card(deck):
+    before, glossary = deck.read_bytes(), editions.BOOK / "chapters" / "glossary.md"
+    glossary.write_bytes(b"\xef\xbb\xbf" + glossary.read_bytes())
+    assert editions.write_cards(deck.parent).read_bytes() == before
+
+
+NO_CHAPTER = {name: UNREADABLE[name] for name in ("empty", "merge marks", "Latin-1", "a list")}
+NO_CHAPTER["a byte-order mark"] = UNREADABLE["a byte-order mark"]
+NO_CHAPTER["no text"] = lambda content: json.dumps(
+    {**json.loads(content), "cells": [{"cell_type": "markdown", "metadata": {}, "source": None}]}
+).encode()
+NO_CHAPTER["no title"] = lambda content: content.replace(b"# ", b"")
+
+
+@pytest.mark.parametrize("damage", NO_CHAPTER.values(), ids=NO_CHAPTER)
+def test_a_damaged_chapter_costs_the_cards_its_name_alone(deck, capsys, damage):
+    before = read_cards(deck)
+    lost = editions.BOOK / "chapters" / CHAPTERS[1].name
+    lost.write_bytes(damage(lost.read_bytes()))
+    glossary = editions.BOOK / "chapters" / "glossary.md"
+    text = glossary.read_text(encoding="utf-8")
+    glossary.write_text(text.replace("\n  ", "\n  See {numref}`ch-vae`. ", 1), encoding="utf-8")
+    assert editions.main(["cards"]) == 1
+    assert capsys.readouterr().out.startswith(f"{lost}: this chapter is left out: ")
+    after = read_cards(deck)
+    assert [row[:2] for row in after] == [row[:2] for row in before]
+    assert "chapter-02" in {row[3] for row in before} - {row[3] for row in after}
+    assert "See another chapter." in after[0][2]
 
 
 def test_cards_are_written_at_a_word(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,7 @@
 """The PDF holds the whole book, and its links lead within it."""
 
+import base64
+import gzip
 import importlib
 import io
 import os
@@ -147,6 +149,86 @@ def test_a_damaged_page_costs_that_page_alone(built, content, which):
     assert whole.title.get_text() == {"one": "B", "two": "A book"}[which]
     with pytest.warns(UserWarning), pytest.raises(ValueError, match="expected a page that can be"):
         pdf.one_page(built, [f"chapters/{which}"])
+
+
+ODD = ["http://[bad", "https://[your-host]/a.png", "a" * 5000 + ".png", "file://[x/a.png", "\0"]
+
+
+@pytest.mark.parametrize("address", ODD, ids=["half", "placeholder", "long", "file", "zero"])
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<img src="ODD" alt="lost">',
+        '<object data="ODD"></object>',
+        '<a href="ODD">words</a>',
+        '<iframe src="ODD"></iframe>',
+    ],
+)
+def test_an_odd_address_costs_that_picture_or_link_alone(built, capsys, html, address):
+    page = built / "chapters" / "one.html"
+    page.write_text(FIRST.replace("</details>", "</details>" + html.replace("ODD", address)))
+    whole = BeautifulSoup(pdf.one_page(built, ["chapters/one", "chapters/two"]), "html.parser")
+    assert [h1.get_text() for h1 in whole.find_all("h1")] == ["Contents", "Why count", "How"]
+    assert len(whole.select("article a[href]")) == 4 and "a paper" in whole.get_text()
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{page}: ")]
+    # What may be the name of a file, and is not in the PDF, is a link that leads nowhere.
+    if "href" not in html or "[" in address:
+        assert len(told) == 1 and repr(address[:50])[:-1] in told[0] and len(told[0]) < 800
+    assert "href" not in html or "words" in whole.get_text()
+
+
+@pytest.mark.parametrize("damage", ["whole", "not packed", "half"])
+def test_a_packed_drawing_is_unpacked_or_told_of(built, capsys, damage):
+    drawing, page = b"<svg xmlns='http://www.w3.org/2000/svg'></svg>", built / "chapters/two.html"
+    packed = gzip.compress(drawing)
+    content = {"whole": packed, "not packed": drawing, "half": packed[:20]}[damage]
+    (built / "_images").mkdir()
+    (built / "_images" / "a.svgz").write_bytes(content)
+    page.write_text(SECOND.replace("a.png", "a.svgz"))
+    whole = BeautifulSoup(pdf.one_page(built, ["chapters/two"]), "html.parser")
+    assert [h1.get_text() for h1 in whole.find_all("h1")] == ["Contents", "How"]
+    told, source = capsys.readouterr().out, whole.img["src"]
+    if damage == "whole":
+        assert base64.b64decode(source.split(",")[1]) == drawing and told == ""
+    else:
+        assert f"{page}: " in told and "a.svgz: expected a packed picture, found" in told
+
+
+def test_an_odd_style_sheet_costs_no_page(built):
+    page = built / "chapters" / "one.html"
+    page.write_text(FIRST.replace("../_static/a.css?digest=1", "http://[bad"))
+    whole = BeautifulSoup(pdf.one_page(built, ["chapters/one"]), "html.parser")
+    assert [h1.get_text() for h1 in whole.find_all("h1")] == ["Contents", "Why count"]
+
+
+def test_whatever_else_fails_on_a_page_costs_that_page_and_is_told(built, monkeypatch):
+    page = built / "chapters" / "one.html"
+    entry = pdf._entry
+
+    def fails(article, name):
+        if name == "one":
+            raise KeyError("odd")
+        return entry(article, name)
+
+    monkeypatch.setattr(pdf, "_entry", fails)
+    with pytest.warns(UserWarning, match=f"^{page}: this page is left out: KeyError: 'odd'"):
+        whole = BeautifulSoup(pdf.one_page(built, ["chapters/one", "chapters/two"]), "html.parser")
+    assert [h1.get_text() for h1 in whole.find_all("h1")] == ["Contents", "How"]
+    assert whole.title.get_text() == "B"
+
+
+@pytest.mark.skipif(
+    not (shutil.which("chromium") or shutil.which("google-chrome")), reason="no browser found"
+)
+def test_a_file_in_the_place_of_the_folder_is_told(built, monkeypatch, capsys):
+    place = built.parent / "pdf"
+    place.write_text("mine")
+    monkeypatch.setattr(pdf, "BUILT", built)
+    monkeypatch.setattr(pdf, "contents", lambda: ["chapters/one"])
+    assert pdf.main() == 1
+    told = capsys.readouterr().out
+    assert f"{place}: expected a folder, found a file\n" in told and place.read_text() == "mine"
+    place.unlink()
 
 
 @pytest.mark.skipif(

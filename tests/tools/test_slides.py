@@ -1,6 +1,7 @@
 """The slides say and show what the pages do, and need nothing beside them."""
 
 import base64
+import gzip
 import io
 import shutil
 import subprocess
@@ -678,6 +679,200 @@ def test_a_damaged_page_costs_that_page_alone(copied, capsys, content):
     assert slides.main() == 1
     assert [path.name for path in target.iterdir()] == ["12_next.html"]  # and not an older one
     assert f"{page}: no slides can be made of this page: " in capsys.readouterr().out
+
+
+ODD = {
+    "half an address": "http://[bad",
+    "a place for a name": "https://[your-host]/a.png",
+    "a long name": "a" * 5000 + ".png",
+    "a long address on the way": "../" * 2000 + "a.png",
+    "a packed drawing that is none": "../_images/odd.svgz",
+    "half a packed drawing": "../_images/half.svgz",
+    "a packed drawing with noise": "../_images/noise.svgz",
+    "a file with an odd address": "file://[bad/a.png",
+}
+
+
+@pytest.mark.parametrize("address", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("tag", ["img", "object", "image", "iframe"])
+def test_an_odd_address_costs_that_picture_alone(copied, capsys, address, tag):
+    packed = gzip.compress(SVG)
+    for name, content in {
+        "odd": SVG,
+        "half": packed[: len(packed) // 2],
+        "noise": packed[:12] + b"\xff" * 40 + packed[-8:],
+    }.items():
+        (copied / "_images" / f"{name}.svgz").write_bytes(content)
+    html = {
+        "img": f'<img src="{address}">',
+        "object": f'<object type="image/svg+xml" data="{address}"></object>',
+        "image": f'<svg viewBox="0 0 9 9"><image href="{address}"/><circle r="4"/></svg>',
+        "iframe": f'<iframe src="{address}"></iframe>',
+    }[tag]
+    page = copied / "chapters" / "12_next.html"
+    text = page.read_text(encoding="utf-8").replace("</h2>", f"</h2>{html}", 1)
+    page.write_text(text, encoding="utf-8")
+    assert slides.main() == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{page}: ")]
+    said = address[:50].removeprefix("../_images/")
+    assert len(told) == 1 and said in told[0] and len(told[0]) < 800
+    deck = (copied.parent / "slides" / page.name).read_text(encoding="utf-8")
+    deck = BeautifulSoup(deck, "html.parser")
+    assert "A word ." in body(deck, "One") and not deck.select("img, image, iframe")
+    assert bool(deck.select(".slide circle")) == (tag == "image")
+    words = "Not on the slides: iframe" if tag == "iframe" else "A picture is missing here"
+    assert tag == "iframe" or words in body(deck, "One")
+
+
+@pytest.mark.parametrize("name", ["href", "xlink:href"])
+def test_a_picture_in_a_drawing_is_in_the_file(copied, capsys, name):
+    page = copied / "chapters" / "12_next.html"
+    drawn = f'<svg viewBox="0 0 9 9"><image {name}="../_images/before.png"/></svg>'
+    far = f'<svg><image {name}="https://example.org/a.png"/><circle r="4"/></svg>'
+    text = page.read_text(encoding="utf-8").replace("</h2>", f"</h2>{drawn}{far}", 1)
+    page.write_text(text, encoding="utf-8")
+    assert slides.main() == 0
+    deck = (copied.parent / "slides" / page.name).read_text(encoding="utf-8")
+    deck = BeautifulSoup(deck, "html.parser")
+    (image,) = deck.select("svg image")
+    assert image[name] == IN_ADDRESS and "On the web" in body(deck, "One")
+    assert f"{page}: the slides link to what lies on the web" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("odd", ["a file", "a link to itself", "a link to nothing"])
+def test_what_stands_in_the_place_of_the_slides_is_told(copied, capsys, odd):
+    place = copied.parent / "slides"
+    if odd == "a file":
+        place.write_text("mine")
+    else:
+        place.symlink_to(place if odd == "a link to itself" else copied / "nothing")
+    assert slides.main() == 1
+    kind = "a file" if odd == "a file" else "something else"
+    assert capsys.readouterr().out == f"{place}: expected a folder, found {kind}\n"
+
+
+def test_a_folder_where_a_deck_goes_costs_that_deck_alone(copied, capsys):
+    target = copied.parent / "slides"
+    (target / "11_mine.html").mkdir(parents=True)
+    (target / "11_mine.html" / "work.txt").write_text("mine")
+    assert slides.main() == 1
+    page = copied / "chapters" / "11_mine.html"
+    assert f"{page}: no slides can be made of this page: " in capsys.readouterr().out
+    assert (target / "12_next.html").is_file()
+    assert (target / "11_mine.html" / "work.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("leads", ["to itself", "to nothing", "to a file"])
+def test_a_deck_is_not_written_through_a_link(copied, leads):
+    target, elsewhere = copied.parent / "slides", copied.parent / "elsewhere"
+    target.mkdir()
+    deck = target / "11_mine.html"
+    deck.symlink_to(deck if leads == "to itself" else elsewhere)
+    if leads == "to a file":
+        elsewhere.write_text("mine")
+    assert slides.main() == 0
+    assert "Mine" in deck.read_text(encoding="utf-8") and not deck.is_symlink()
+    assert elsewhere.exists() == (leads == "to a file")
+    assert leads != "to a file" or elsewhere.read_text() == "mine"
+
+
+TWO_TITLES = """# One title
+
+**Why?**
+
+## First
+
+A **word**.
+
+# Another title
+
+The **second** part.
+
+![seen](before.png)
+
+## Below it
+
+A **third** word.
+
+# Last title
+
+```{admonition} What you have seen
+All of it.
+```
+"""
+BOXES = """# Boxes
+
+## Drawn
+
+```{exercise}
+Look at this.
+
+![asked](before.png)
+
+:::{dropdown} Hint
+![hinted](before.png)
+:::
+```
+
+```{exercise} Apply, 5 minutes: named
+Look again.
+```
+"""
+
+
+@pytest.fixture(scope="module")
+def odd_pages(tmp_path_factory):
+    book = tmp_path_factory.mktemp("odd")
+    cells = [
+        new_markdown_cell("# Hidden\n\n## Only shown\n\nA **word**."),
+        new_code_cell("print('printed')", metadata={"tags": ["shown-once", "remove-input"]}),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    (book / "chapters").mkdir()
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), book / "chapters/23_hidden.ipynb")
+    (book / "chapters" / "before.png").write_bytes(PNG)
+    (book / "chapters" / "21_two.md").write_text(TWO_TITLES)
+    (book / "chapters" / "22_boxes.md").write_text(BOXES)
+    (book / "chapters" / "mine.md").write_text("# Mine\n")
+    (book / "conf.py").write_text(CONF.replace('["dollarmath"]', '["dollarmath", "colon_fence"]'))
+    pages = "\n".join(f"chapters/{page}" for page in ("21_two", "22_boxes", "23_hidden", "mine"))
+    (book / "index.md").write_text(f"# B\n\n```{{toctree}}\n{pages}\n```\n")
+    command = [sys.executable, "-m", "sphinx", "-q", str(book), str(book / "html")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return book / "html"
+
+
+def test_pages_that_are_written_otherwise_lose_nothing_without_a_word(odd_pages, tmp_path, capsys):
+    written = slides.make_slides(odd_pages, tmp_path)
+    told = capsys.readouterr().out
+    decks = [BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in written]
+    two, boxes, hidden = decks
+    headings = list(dict.fromkeys(slide.find(["h1", "h2"]).text for slide in two.select(".slide")))
+    assert headings == ["One title", "First", "Another title", "Below it", "What you have seen"]
+    assert "The second part." in body(two, "Another title")
+    assert [image["alt"] for image in two.select("img")] == ["seen"]
+    assert "third" in body(two, "Below it") and "All of it." in two.text
+    assert two.text.count("third") == 1
+    assert [image["alt"] for image in boxes.select("img")] == ["asked"]
+    text = body(boxes, "Drawn")
+    assert "Exercise" in text and "Apply, 5 minutes: named" in text
+    assert "Look at this" not in text and "Look again" not in text
+    page = odd_pages / "chapters" / "22_boxes.html"
+    assert f"{page}: the slides do not show this picture, which is folded in an exercise" in told
+    assert "A word ." in body(hidden, "Only shown") and not hidden.select("pre")
+    names = "No slides of pages whose name does not begin with two digits: chapters/mine.html\n"
+    assert names in told
+
+
+def test_an_exercise_without_a_title_costs_no_page(copied):
+    box = '<div class="exercise admonition"><p>Count.</p></div>'
+    page = copied / "chapters" / "12_next.html"
+    text = page.read_text(encoding="utf-8").replace("</h2>", f"</h2>{box}", 1)
+    page.write_text(text, encoding="utf-8")
+    assert slides.main() == 0
+    deck = (copied.parent / "slides" / page.name).read_text(encoding="utf-8")
+    assert "Exercise" in body(BeautifulSoup(deck, "html.parser"), "One")
 
 
 @pytest.mark.parametrize(
