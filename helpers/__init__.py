@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -101,6 +102,75 @@ def silent_stderr() -> Iterator[None]:
             os.close(nowhere)
 
 
+def unmasked(name: str, values: Any) -> Any:
+    """Refuse values that are masked: as a plain array they would count like any other.
+
+    Parameters
+    ----------
+    name : str
+        What the values are called in the error.
+    values : array_like
+        Perhaps a masked array of NumPy, or a list with masked values in it.
+
+    Returns
+    -------
+    array_like
+        The values as they are.
+
+    Raises
+    ------
+    ValueError
+        Some of them are masked.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> unmasked("score", np.ma.masked_equal([0.5, -1.0], -1.0))
+    Traceback (most recent call last):
+    ValueError: score must hold no masked value, found 1 masked values
+    """
+    import numpy as np  # here: tools.check runs before anything is installed
+
+    parts = values if isinstance(values, (list, tuple)) else [values]
+    masked = [np.ma.count_masked(part) for part in parts if isinstance(part, np.ma.MaskedArray)]
+    if n_masked := int(sum(masked)):
+        raise ValueError(f"{name} must hold no masked value, found {n_masked} masked values")
+    return values
+
+
+def whole_number(name: str, value: Any, at_least: int = 1) -> int:
+    """Take a number of things, and nothing that is like one: text, a fraction, NaN or a truth.
+
+    Parameters
+    ----------
+    name : str
+        What the number is called in the error.
+    value : int
+        The number.
+    at_least : int
+        The smallest one that will do.
+
+    Returns
+    -------
+    int
+        The number as it is.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+
+    Examples
+    --------
+    >>> whole_number("n_draws", 1.5)
+    Traceback (most recent call last):
+    ValueError: n_draws must be a whole number of at least 1, found 1.5
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
+        raise ValueError(f"{name} must be a whole number of at least {at_least}, found {value!r}")
+    return value
+
+
 def yes_or_no(name: str, values: ArrayLike) -> np.ndarray:
     """Take labels or a mask for what they say: yes or no, and nothing else.
 
@@ -133,7 +203,7 @@ def yes_or_no(name: str, values: ArrayLike) -> np.ndarray:
     """
     import numpy as np  # here: tools.check runs before anything is installed
 
-    values = np.asarray(values)
+    values = np.asarray(unmasked(name, values))
     if values.dtype.kind not in "buif":
         raise ValueError(f"{name} must hold 0 and 1 only, found dtype {values.dtype}")
     yes = values == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers import whole_number
 from helpers.cohort import open_array
 from helpers.vae import keras
 
@@ -42,8 +43,8 @@ class ShardBatches(keras.utils.PyDataset):
     ------
     ValueError
         No shard or no patch, one path in place of several, shards of more than one patch size, a
-        window without a patient, or a batch that cannot be divided into equal parts; a file of a
-        shard that is damaged.
+        window without a patient, a seed, batch or part that is no whole number, or a batch that
+        cannot be divided into equal parts; a file of a shard that is damaged.
 
     Examples
     --------
@@ -73,8 +74,15 @@ class ShardBatches(keras.utils.PyDataset):
                 f"shards must be several folders, found the one path {os.fspath(shards)!r}; "
                 "helpers.cohort.find_shards lists the shards in a folder"
             )
-        if isinstance(window, bool) or not isinstance(window, Integral) or window < 1:
-            raise ValueError(f"window must be a whole number of at least 1, found {window!r}")
+        whole_number("window", window)
+        whole_number("batch_size", batch_size)
+        whole_number("seed", seed, at_least=0)
+        try:
+            which, of = part
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"part must be two numbers, found {part!r}") from error
+        whole_number("which one of part", which, at_least=0)
+        whole_number("how many of part", of)
         self.paths = [Path(shard) / "patches.npy" for shard in shards]
         shapes = [open_array(path).shape for path in self.paths]
         self.sizes = np.array([shape[0] for shape in shapes])
@@ -83,8 +91,7 @@ class ShardBatches(keras.utils.PyDataset):
         if len(set(shape[1:] for shape in shapes)) > 1:
             kinds = sorted({shape[1:] for shape in shapes})
             raise ValueError(f"shards must share one patch size, found {kinds}")
-        which, of = part
-        if not 0 <= which < of or batch_size < 1 or batch_size % of:
+        if which >= of or batch_size % of:
             raise ValueError(
                 f"batch_size must be a multiple of the number of parts, and part one of them; "
                 f"found batch_size {batch_size} and part {which} of {of}"
@@ -106,6 +113,8 @@ class ShardBatches(keras.utils.PyDataset):
 
     def rows(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Tell where the patches of a batch are: the position of each one's shard, and its row."""
+        if not isinstance(index, Integral) or not 0 <= index < len(self):
+            raise IndexError(f"index must be from 0 to {len(self) - 1}, found {index!r}")
         which, of = self.part
         start = index * self.batch_size
         length = (min(start + self.batch_size, self._used()) - start) // of

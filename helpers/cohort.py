@@ -13,8 +13,6 @@ import re
 import shutil
 import uuid
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -217,27 +215,7 @@ def find_slices(*, patch: int = 28) -> Cohort | None:
     path = find_data("soop_flair/axial_slices.npz")
     if path is None:
         return None
-    try:
-        # A file that is opened here is closed, even if it is no archive.
-        with path.open("rb") as file, np.load(file) as archive:
-            images, lesions = archive["image"], archive["lesion"]
-            names = archive["subject_id"].astype(str)
-        shapes = images.shape, lesions.shape, names.shape
-        if (
-            images.ndim != 3
-            or shapes != (images.shape, images.shape, (len(images),))
-            or not len(images)
-        ):
-            raise ValueError(
-                f"image {images.shape}, lesion {lesions.shape} and subject_id {names.shape} must "
-                "be (n, rows, columns), the same, and (n,), of one patient or more"
-            )
-        lesions = yes_or_no("lesion", lesions)
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path} cannot be read ({in_words(error)}); delete it and fetch it anew: "
-            "python -m tools.download soop-slices"
-        ) from error
+    images, lesions, names = read_slices(path)
     # As many columns to either side of the midline, and whole patches.
     margins = [-n % (2 * patch if axis else patch) for axis, n in enumerate(images.shape[1:])]
     margins = [(m // 2, m - m // 2) for m in margins]
@@ -250,6 +228,54 @@ def find_slices(*, patch: int = 28) -> Cohort | None:
     scans = scans[: fewer(len(scans), at_least=60)]
     middle = Midline((0.0, 0.0, 1.0), (scans[0].dwi.shape[2] - 1) / 2, spacing)
     return Cohort("SOOP FLAIR slices", scans, synthetic=False, midline=middle)
+
+
+def read_slices(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read ``axial_slices.npz``, and see that it holds what `find_slices` needs.
+
+    Returns
+    -------
+    (ndarray, ndarray of bool, ndarray of str)
+        Images and lesions, of shape (n, rows, columns), and the names of their patients, (n,).
+
+    Raises
+    ------
+    ValueError
+        The file is not what `tools.download` makes.
+
+    Examples
+    --------
+    >>> read_slices(Path("no-such.npz"))
+    Traceback (most recent call last):
+    ...
+    ValueError: no-such.npz cannot be read ([Errno 2] No such file ...); delete it and fetch ...
+    """
+    try:
+        if path.exists() and not path.is_file():  # to open a pipe is to wait for who writes to it
+            raise ValueError("it is not a file")
+        # A file that is opened here is closed, even if it is no archive.
+        with path.open("rb") as file, np.load(file) as archive:
+            images, lesions = archive["image"], archive["lesion"]
+            names = archive["subject_id"].astype(str)
+        shapes = images.shape, lesions.shape, names.shape
+        if (
+            images.ndim != 3
+            or shapes != (images.shape, images.shape, (len(images),))
+            or not images.size
+        ):
+            raise ValueError(
+                f"image {images.shape}, lesion {lesions.shape} and subject_id {names.shape} must "
+                "be (n, rows, columns), the same, and (n,), of one patient or more"
+            )
+        if images.dtype.kind not in "buif":
+            raise ValueError(f"image must hold real numbers, found dtype {images.dtype}")
+        lesions = yes_or_no("lesion", lesions)
+    except Exception as error:  # a damaged file raises many kinds
+        raise ValueError(
+            f"{path} cannot be read ({in_words(error)}); delete it and fetch it anew: "
+            "python -m tools.download soop-slices"
+        ) from error
+    return images, lesions, names
 
 
 def find_cohorts(*, n_synthetic: int = 100) -> dict[str, Cohort]:
@@ -675,6 +701,8 @@ def open_array(path: Path) -> np.ndarray | int:
     ValueError: ...: expected an array of a shard, found ...; write_shards makes it anew
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("no file")
         if path.stem.startswith("dropped"):
             return int(np.load(path))
         mapped = np.load(path, mmap_mode="r")
@@ -690,12 +718,13 @@ def open_array(path: Path) -> np.ndarray | int:
 
 
 def _write_shard(folder: Path, settings: dict, case: Case) -> Path:
-    shard, fingerprint = folder / case.subject_id, _fingerprint(settings, case)
-    if _has(shard, fingerprint):
-        return shard
-    _make_room(shard, fingerprint)
+    named, fingerprint = folder / case.subject_id, _fingerprint(settings, case)
+    if _has(named, fingerprint):
+        return named
+    _make_room(named, fingerprint)
+    shard = named.resolve()  # where a link leads, perhaps to a larger disk
     patches = brain_patches(load_case(case, spacing=SPACING), **settings)
-    temporary = folder / f".{case.subject_id}.{uuid.uuid4().hex}"
+    temporary = shard.with_name(f".{case.subject_id}.{uuid.uuid4().hex}")
     try:
         temporary.mkdir()
         for name, path in zip(_FIELDS, _files(temporary), strict=True):
@@ -709,14 +738,17 @@ def _write_shard(folder: Path, settings: dict, case: Case) -> Path:
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for left_over in folder.glob(f".{glob.escape(case.subject_id)}.*"):  # of runs that were killed
+    left_overs = shard.parent.glob(f".{glob.escape(case.subject_id)}.*")  # of runs that were killed
+    for left_over in left_overs:
         shutil.rmtree(left_over, ignore_errors=True)
-    return shard
+    return named
 
 
 def _has(shard: Path, fingerprint: str) -> bool:
     """Tell whether a shard is there, cut from this and so, and every byte as it was written."""
     try:
+        if not all(path.is_file() for path in (shard / "fingerprint.txt", *_files(shard))):
+            return False  # and to open a pipe is to wait for who writes to it
         written = (shard / "fingerprint.txt").read_text()
         return written == f"{fingerprint} {file_hash(*_files(shard))}"
     except (OSError, UnicodeDecodeError):
@@ -727,8 +759,17 @@ def _make_room(shard: Path, fingerprint: str) -> None:
     """See that what a shard will replace is a shard, and tell if it is damaged."""
     if not os.path.lexists(shard):
         return
-    ours = {"fingerprint.txt", *(path.name for path in _files(shard))}
-    strange = set(os.listdir(shard)) - ours if shard.is_dir() else {"a file"}
+    ours = [shard / "fingerprint.txt", *_files(shard)]
+    if shard.is_dir():
+        strange = set(os.listdir(shard)) - {path.name for path in ours}
+        # Nor is ours what has such a name and is no file, but for a folder with nothing in it.
+        strange |= {
+            f"{path.name}, which is no file"
+            for path in ours
+            if (os.listdir(path) if path.is_dir() else path.exists() and not path.is_file())
+        }
+    else:
+        strange = {"a link to nowhere" if shard.is_symlink() else "a file"}
     if strange := sorted(name for name in strange if not name.startswith(".")):
         raise FileExistsError(
             f"{shard}: expected a shard to replace, or nothing, found {', '.join(strange)[:99]}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import os
-import shutil
 import tempfile
+import textwrap
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
@@ -130,7 +131,8 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **se
     function's source, the source of all helpers, the versions of the packages that compute, and
     the arguments; if any of them changes, the result is computed anew. The folder can be deleted
     at any time. A file in it that is damaged is told of, and its result computed anew; a result
-    that cannot be kept is returned all the same, and told of. Several results are computed at
+    that cannot be kept is returned all the same, and told of. What a function is bound to, closes
+    over, or has as a default that is not written out counts, too. Several results are computed at
     once, a process each, by ``in_parallel(delayed(cached)(compute, ...) for ...)``, if `compute`
     is in a module.
 
@@ -149,6 +151,12 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **se
     Anything
         What `compute` returned, now or earlier.
 
+    Raises
+    ------
+    ValueError
+        `compute` cannot be told from other functions: it has no name or no source, or goes by
+        something that cannot be hashed.
+
     Examples
     --------
     >>> import tempfile, unittest.mock
@@ -162,14 +170,18 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **se
     import joblib  # here: tools.check looks for data before anything is installed
 
     what = (arguments if depends_on is None else depends_on, settings)
+    source, *untold = _identity(compute)
+    content = (source, _code(), is_quick()), what
     # An array that joblib hands to a worker through a file is the array it was.
-    source = inspect.getsource(compute), _code(), is_quick()
-    key = joblib.hash((source, what), coerce_mmap=True)
+    key = joblib.hash((*content, untold) if untold else content, coerce_mmap=True)
     try:
         folder = data_folder()
     except OSError:  # what was kept there can still be read
         folder = _output()
     path = folder / "cache" / f"{compute.__name__}-{key}.joblib"
+    if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe is to wait for ever
+        tell(f"{path}: expected a kept result, found no file; what is computed is not kept")
+        return compute(*arguments, **settings)
     try:
         return _read(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -178,13 +190,66 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **se
         tell(f"{path}: expected a kept result, found {in_words(error)}; it is computed anew")
     result = compute(*arguments, **settings)
     kept = BytesIO()
-    joblib.dump(result, kept, compress=3)
+    try:
+        joblib.dump(result, kept, compress=3)
+    except Exception as error:  # whatever an object raises that is not to be written
+        tell(f"{compute.__name__}: what it returns cannot be kept ({in_words(error)})")
+        return result
     try:
         _write(path, kept.getvalue())
     except OSError as error:
         reason = error.strerror or in_words(error)
         tell(f"{path.parent}: what is computed cannot be kept there ({reason}); {_CURE}")
     return result
+
+
+def _identity(compute: Callable) -> list:
+    """List what tells a function from others: its source, and what the source does not tell."""
+    import joblib
+
+    try:
+        identity = _parts(compute, ())
+        joblib.hash(identity)
+    except Exception as error:  # of the source, or of whatever the function goes by
+        raise ValueError(
+            "compute must be a named function that goes by what can be hashed, found "
+            f"{compute!r}: {in_words(error)}"
+        ) from error
+    return identity
+
+
+def _parts(function: Callable, within: tuple) -> list:
+    if inspect.ismethod(function):
+        return [*_parts(function.__func__, within), function.__self__]
+    if not inspect.isfunction(function):  # a class, or what `lru_cache` makes of a function
+        inner = inspect.unwrap(function)
+        return [inspect.getsource(function)] if inner is function else _parts(inner, within)
+    if function.__name__ == "<lambda>":  # its source is a whole line, which may hold several
+        raise ValueError("a lambda has no name")
+    # Of a function that wraps another one, the source would be that one's, but for its code.
+    source = inspect.getsource(function.__code__ if hasattr(function, "__wrapped__") else function)
+    parts, within = [source], (*within, function)
+    closed_over = inspect.getclosurevars(function).nonlocals.values()
+    for value in (*closed_over, *_defaults(function, source)):
+        if not inspect.isfunction(value) and not inspect.ismethod(value):
+            parts.append(value)
+        elif value not in within:  # one that calls itself is in hand already
+            parts.append(_parts(value, within))
+    return parts
+
+
+def _defaults(function: Callable, source: str) -> list:
+    """List the defaults of a function, unless all of them are written out in its source."""
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    if not values:
+        return []
+    try:
+        written = ast.parse(textwrap.dedent(source)).body[0].args
+        nodes = [*written.defaults, *filter(None, written.kw_defaults)]
+        literals = [ast.literal_eval(node) for node in nodes]
+    except (ValueError, SyntaxError):  # an expression: `n=n`, and not `n=3`
+        return values
+    return [] if repr(literals) == repr(values) else values
 
 
 def _read(path: Path) -> Any:
@@ -203,8 +268,6 @@ def _write(path: Path, kept: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(_digest(path, kept) + kept)
-        if path.is_dir():
-            shutil.rmtree(path)
         os.replace(temporary, path)  # whole or not at all
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral, Real
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -11,7 +12,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.model_selection import GroupKFold
 
-from helpers import yes_or_no
+from helpers import in_words, unmasked, whole_number, yes_or_no
 from helpers.rehearsal import fewer
 
 
@@ -132,12 +133,14 @@ def score_map(lesion, values, brain) -> dict[str, float]:
     {'AP': 0.833, 'Dice': 0.5, 'hit': 1.0}
     """
     lesion, brain = yes_or_no("lesion", lesion), yes_or_no("brain", brain)
-    values = np.asarray(values)
+    values = np.ma.asarray(values)  # what is masked outside the brain is not judged
     if not lesion.shape == values.shape == brain.shape:
         raise ValueError(
             "lesion, values and brain must have one shape, found "
             f"{lesion.shape}, {values.shape} and {brain.shape}"
         )
+    if not lesion[brain].any():
+        raise ValueError("lesion must hold at least one lesion voxel in the brain, found none")
     truth, score = _checked(lesion[brain], values[brain], name="values")
     highest = np.argsort(-score, kind="stable")[: truth.sum()]
     return {
@@ -185,7 +188,8 @@ def patient_bootstrap(
     ------
     ValueError
         For arrays of different length, labels other than yes and no, a single kind of patch, a
-        score that is not finite, a patch without a patient, one patient, or no resample.
+        score that is not finite, a patch without a patient, one patient, no resample, or a metric
+        that is no finite number on one of them.
 
     References
     ----------
@@ -198,8 +202,8 @@ def patient_bootstrap(
     (1.0, 1.0)
     """
     is_lesion, score = _checked(is_lesion, score)
-    subject_ids = np.asarray(subject_ids)
-    _check_patients(is_lesion, subject_ids, n_resamples)
+    whole_number("n_resamples", n_resamples)
+    subject_ids = _checked_patients(is_lesion, subject_ids)
     patients, owner = np.unique(subject_ids, return_inverse=True)
     patches_of = [np.flatnonzero(owner == patient) for patient in range(len(patients))]
     has_lesion = np.array([is_lesion[p].any() for p in patches_of])
@@ -212,6 +216,7 @@ def patient_bootstrap(
         if has_lesion[drawn].any() and has_healthy[drawn].any():
             chosen = np.concatenate([patches_of[patient] for patient in drawn])
             values.append(metric(is_lesion[chosen], score[chosen]))
+            _check_number("metric", values[-1])
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
@@ -265,8 +270,8 @@ def patient_draws(
     if score.ndim != 1:
         raise ValueError(f"score must be one-dimensional, found shape {score.shape}")
     _check_purity(purity)
-    subject_ids = np.asarray(subject_ids)
-    _check_patients(is_lesion, subject_ids, n_draws)
+    whole_number("n_draws", n_draws)
+    subject_ids = _checked_patients(is_lesion, subject_ids)
     order = np.argsort(-score)
     truth = is_lesion[order]
     patients, owner = np.unique(subject_ids[order], return_inverse=True)
@@ -308,21 +313,23 @@ def interval(draws, minus=None) -> tuple[float, float, float]:
     Raises
     ------
     ValueError
-        For draws that are not one-dimensional, fewer than two of them, or a rival of another
-        number of draws.
+        For draws that are not one-dimensional, fewer than two of them, a rival of another number
+        of draws, or draws of either that are no finite numbers.
 
     Examples
     --------
     >>> interval([0.5, 0.25, 0.75], minus=[0.25, 0.0, 0.5])
     (0.25, 0.25, 0.25)
     """
-    draws = np.asarray(draws, dtype=float)
-    rival = np.zeros_like(draws) if minus is None else np.asarray(minus, dtype=float)
+    draws = _draws("draws", draws)
+    rival = np.zeros_like(draws) if minus is None else _draws("minus", minus)
     if draws.ndim != 1 or len(draws) < 2 or rival.shape != draws.shape:
         raise ValueError(
             "draws must be one-dimensional, the value and at least one draw, and minus as many; "
             f"found shapes {draws.shape} and {rival.shape}"
         )
+    _all_finite("draws", draws)
+    _all_finite("minus", rival)
     value, *others = draws - rival
     low, high = np.percentile(others, [2.5, 97.5])
     return float(value), float(low), float(high)
@@ -371,13 +378,14 @@ def patient_folds(subject_ids: np.ndarray, n_folds: int = 4, seed: int = 0) -> F
     >>> [test.tolist() for train, test in folds]
     [[2, 3], [0, 1]]
     """
-    subject_ids = np.asarray(subject_ids)
-    n_patients = len(_patients(subject_ids))
-    n_folds = fewer(n_folds, at_least=2)
-    if not 2 <= n_folds <= n_patients:
+    subject_ids = _patients(subject_ids)
+    n_patients = len(np.unique(subject_ids))
+    whole = isinstance(n_folds, Integral) and not isinstance(n_folds, bool)
+    n_folds = fewer(n_folds, at_least=2) if whole else n_folds
+    if not whole or not 2 <= n_folds <= n_patients:
         raise ValueError(
-            f"n_folds must be from 2 to the number of patients, found {n_folds} folds and "
-            f"{n_patients} patients"
+            f"n_folds must be a whole number from 2 to the number of patients, found {n_folds!r} "
+            f"folds and {n_patients} patients"
         )
     splitter = GroupKFold(n_folds, shuffle=True, random_state=seed)
     return Folds(splitter.split(subject_ids, groups=subject_ids), subject_ids)
@@ -405,9 +413,9 @@ def held_out_score(readout, codes, folds, is_lesion) -> np.ndarray:
     Raises
     ------
     ValueError
-        For labels other than yes and no, codes that are not those of the folds, and a fold to fit
-        on that holds one kind of patches only: it is named, with its patients if the folds are
-        those of `patient_folds`.
+        For labels other than yes and no, codes that are not those of the folds or that the readout
+        cannot be fitted on, such as NaN, and a fold to fit on that holds one kind of patches only:
+        it is named, with its patients if the folds are those of `patient_folds`.
 
     Examples
     --------
@@ -423,9 +431,16 @@ def held_out_score(readout, codes, folds, is_lesion) -> np.ndarray:
     _check_folds(folds, codes, is_lesion)
     score = np.full(len(is_lesion), np.nan)
     readout = clone(readout)  # so that the one given is what it was
-    for (train, test), (code_train, code_test) in zip(folds, codes, strict=True):
-        readout.fit(code_train, is_lesion[train])
-        score[test] = readout.predict_proba(code_test)[:, 1]
+    halves = zip(folds, codes, strict=True)
+    for number, ((train, test), (code_train, code_test)) in enumerate(halves, start=1):
+        try:
+            readout.fit(code_train, is_lesion[train])
+            score[test] = readout.predict_proba(code_test)[:, 1]
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"readout and codes must go together, in fold {number} {type(readout).__name__} "
+                f"found: {in_words(error).splitlines()[0]}"
+            ) from error
     return score
 
 
@@ -446,9 +461,19 @@ def _check_folds(folds, codes, is_lesion) -> None:
             f"is_lesion must have shape ({n},), one label for each patch of the folds, "
             f"found {is_lesion.shape}"
         )
+    if len(codes) != len(folds):
+        raise ValueError(
+            f"codes must be one pair for each fold, found {len(codes)} for {len(folds)} folds"
+        )
     for number, (fold, halves) in enumerate(zip(folds, codes, strict=True), start=1):
-        expected = [len(is_lesion[half]) for half in fold]
-        found = [np.shape(half)[0] for half in halves]
+        try:
+            expected = [len(is_lesion[half]) for half in fold]
+        except IndexError as error:
+            raise ValueError(
+                f"is_lesion must hold a label for each patch of the folds, found {len(is_lesion)}: "
+                f"fold {number} asks for others"
+            ) from error
+        found = [np.shape(unmasked(f"codes of fold {number}", half))[0] for half in halves]
         if found != expected:
             raise ValueError(
                 f"codes of fold {number} must be {expected[0]} to fit on and {expected[1]} held "
@@ -472,20 +497,44 @@ def _listed(subject_ids, most=10) -> str:
 
 
 def _patients(subject_ids) -> np.ndarray:
-    """List the patients, each once; a table's None or NaN, where a name is missing, is none."""
-    from pandas import isna  # seldom loaded already
-
-    if subject_ids.ndim != 1 or isna(subject_ids).any():
+    """Check that each patch has a patient."""
+    subject_ids, n_missing = _named("subject_ids", subject_ids)
+    if subject_ids.ndim != 1 or n_missing:
         raise ValueError(
             f"subject_ids must be one-dimensional and name a patient each, found shape "
-            f"{subject_ids.shape} and {np.count_nonzero(isna(subject_ids))} without a name"
+            f"{subject_ids.shape} and {n_missing} without a name"
         )
-    return np.unique(subject_ids)
+    return subject_ids
+
+
+def _named(name, values) -> tuple[np.ndarray, int]:
+    """Take names as an array, and count those that are none: None, NaN and empty text."""
+    from pandas import isna  # seldom loaded already
+
+    names = np.asarray(unmasked(name, values))
+    given = names
+    if isinstance(values, (list, tuple)) and names.dtype.kind in "US":
+        # NumPy made text of all that stands beside text in a list: of numbers, None and NaN, too.
+        given = np.array(values, dtype=object)
+    missing = isna(given)
+    if given.dtype.kind == "O":
+        blank = [isinstance(value, (str, bytes)) and not value.strip() for value in given.flat]
+        missing = missing | np.array(blank, bool).reshape(given.shape)
+        found = {type(value) for value in given[~missing].flat}
+        text = {kind for kind in found if issubclass(kind, str)}
+        if text and text != found:
+            raise ValueError(
+                f"{name} must be all text or all numbers, found "
+                f"{' and '.join(sorted(kind.__name__ for kind in found))}"
+            )
+    elif given.dtype.kind in "UST":
+        missing = missing | (np.strings.str_len(np.strings.strip(given)) == 0)
+    return names, np.count_nonzero(missing)
 
 
 def _names(name, values) -> np.ndarray:
     """Check that values name classes; a number between two whole ones is none."""
-    values = np.asarray(values)
+    values, n_missing = _named(name, values)
     if values.dtype.kind == "O" and all(isinstance(value, str) for value in values.flat):
         values = values.astype(str)  # as pandas holds text
     if values.dtype.kind not in "buifUT":
@@ -498,39 +547,66 @@ def _names(name, values) -> np.ndarray:
             f"{name} must be whole numbers, text or bool, found "
             f"{np.unique(values[part])[:5].tolist()}"
         )
+    if n_missing:
+        raise ValueError(f"{name} must be whole numbers, text or bool, found {n_missing} missing")
     return values
 
 
 def _check_purity(purity) -> None:
-    if not 0 < purity <= 1:
+    try:
+        share = bool(0 < purity <= 1)
+    except (TypeError, ValueError):  # no number
+        share = False
+    if not share:
         raise ValueError(f"purity must lie in (0, 1], found {purity!r}")
 
 
-def _check_patients(is_lesion, subject_ids, n_resamples) -> None:
+def _checked_patients(is_lesion, subject_ids) -> np.ndarray:
+    subject_ids = _patients(subject_ids)
     if subject_ids.shape != is_lesion.shape:
         raise ValueError(
             f"subject_ids has shape {subject_ids.shape}, is_lesion has {is_lesion.shape}"
         )
     if is_lesion.all():
         raise ValueError("is_lesion must hold both kinds of patches, found only lesion")
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1, found {n_resamples!r}")
-    if len(_patients(subject_ids)) < 2:
+    if len(np.unique(subject_ids)) < 2:
         raise ValueError("a bootstrap over patients needs at least two, found 1")
+    return subject_ids
 
 
 def _checked(is_lesion, score, name="score") -> tuple[np.ndarray, np.ndarray]:
-    is_lesion, score = yes_or_no("is_lesion", is_lesion), np.asarray(score)
-    if score.dtype.kind not in "buif":
-        raise ValueError(f"{name} must hold real numbers, found dtype {score.dtype}")
-    score = score.astype(float)
+    is_lesion, score = yes_or_no("is_lesion", is_lesion), _numbers(name, score)
     if is_lesion.ndim != 1 or is_lesion.shape != score.shape[:1]:
         raise ValueError(
             f"is_lesion must be one-dimensional and as long as {name}, found shapes "
             f"{is_lesion.shape} and {score.shape}"
         )
-    if bad := np.count_nonzero(~np.isfinite(score)):
-        raise ValueError(f"{name} holds {bad} values that are not finite, of {score.size}")
+    _all_finite(name, score)
     if not is_lesion.any():
         raise ValueError("is_lesion must hold at least one lesion patch, found none")
     return is_lesion, score
+
+
+def _draws(name, values) -> np.ndarray:
+    values = np.asarray(unmasked(name, values))
+    if values.dtype.kind == "O" and all(isinstance(value, Real) for value in values.flat):
+        values = values.astype(float)  # as pandas holds numbers beside a column of another kind
+    return _numbers(name, values)
+
+
+def _numbers(name, values) -> np.ndarray:
+    values = np.asarray(unmasked(name, values))
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"{name} must hold real numbers, found dtype {values.dtype}")
+    return values.astype(float)
+
+
+def _check_number(name, result) -> None:
+    number = np.asarray(result)
+    if number.size != 1 or number.dtype.kind not in "buif" or not np.isfinite(number).all():
+        raise ValueError(f"{name} must return a finite number, found {result!r}")
+
+
+def _all_finite(name, values) -> None:
+    if bad := np.count_nonzero(~np.isfinite(values)):
+        raise ValueError(f"{name} holds {bad} values that are not finite, of {values.size}")

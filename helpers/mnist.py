@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,8 +83,12 @@ def load_mnist(digits: Sequence[int] = (0, 1), *, source: str = "auto") -> Digit
     >>> zeros_and_ones.x_train.shape[1:], sorted(set(zeros_and_ones.y_test.tolist()))
     ((28, 28), [0, 1])
     """
-    wanted = list(digits)
-    if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(range(10)):
+    try:
+        wanted = list(digits)
+        distinct = set(wanted)
+    except TypeError:  # one digit alone, or lists in place of digits
+        wanted, distinct = [], set()
+    if not wanted or len(distinct) < len(wanted) or not distinct <= set(range(10)):
         raise ValueError(f"digits must be distinct whole numbers from 0 to 9, found {digits!r}")
     if source not in ("auto", "mnist", "sklearn"):
         raise ValueError(f"source must be 'auto', 'mnist' or 'sklearn', found {source!r}")
@@ -166,6 +171,10 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     """
     expected = {"x_train": (60000, 28, 28), "y_train": (60000,)}
     expected |= {"x_test": (10000, 28, 28), "y_test": (10000,)}
+    if os.path.exists(path) and not os.path.isfile(
+        path
+    ):  # to open a pipe is to wait for who writes to it
+        raise ValueError(f"{path}: expected MNIST's file, found no file; move it away")
     try:
         with path.open("rb") as file, np.load(file) as archive:
             arrays = {key: archive[key] for key in _KEYS}

@@ -12,7 +12,6 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from zipfile import BadZipFile
 
 from helpers import in_words
 from helpers.data import data_folder, find_data, writable
@@ -23,7 +22,7 @@ _BOOK = Path(__file__).resolve().parents[1]
 _LOCK = _BOOK / "requirements.txt"
 _BACKENDS = ("tensorflow", "jax", "torch")
 # What Keras must compute in, as it is if nobody says otherwise.
-_KERAS = {"image_data_format": "channels_last", "floatx": "float32"}
+_KERAS = {"image_data_format": "channels_last", "floatx": "float32", "epsilon": 1e-7}
 # Measured: the book on a machine of two cores, and a layer's matrix product on one of them.
 _BOOK_MINUTES, _PRODUCT_SECONDS = 13.0, 4.2e-4
 _ABSENT = "not installed"
@@ -117,6 +116,8 @@ def _package(name: str, locked: dict[str, str]) -> tuple[bool, str, str]:
 def _keras() -> tuple[bool, str, str]:
     """Look at what Keras goes by: its file, and before it the variables."""
     name, path = "Keras backend", _keras_file()
+    if os.environ.get("KERAS_HOME") == "":  # Keras would leave its file wherever it is started
+        return False, name, "KERAS_HOME is set to no folder; name one, or unset it"
     try:
         settings = _keras_settings(path)
     except Exception as error:  # whatever it is, Keras would stop there, too
@@ -132,8 +133,12 @@ def _keras() -> tuple[bool, str, str]:
     for setting, needed in _KERAS.items():
         if (found := settings.get(setting, needed)) != needed:
             return False, name, f"{path}\nsays {setting} {found!r}; change it to {needed!r}"
-    if not isinstance(epsilon := settings.get("epsilon", 1e-7), float):
-        return False, name, f"{path}\nsays epsilon {epsilon!r}; change it to 1e-07"
+    # Keras stops where this is on and flax, which the book does without, is not installed.
+    nnx = os.environ.get("KERAS_NNX_ENABLED")
+    if nnx is None and (found := settings.get("nnx_enabled")):
+        return False, name, f"{path}\nsays nnx_enabled {found!r}; change it to false"
+    if nnx is not None and nnx.lower() in ("1", "true"):
+        return False, name, f"KERAS_NNX_ENABLED is {nnx}; unset it"
     for limit in {"KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"} & os.environ.keys():
         return False, name, f"{limit} is set, so training is cut short; unset it"
     unread = "" if settings or not path.exists() else f"\nKeras finds no settings in {path}"
@@ -229,14 +234,13 @@ def _slices(path: Path | None) -> tuple[bool, str, str]:
     name, fetch = "data: soop slices", "python -m tools.download soop-slices"
     if path is None:
         return True, name, f"not here\n{fetch} puts real patients on the pages"
-    import numpy as np
+    from helpers.cohort import read_slices
 
     try:
-        with path.open("rb") as file:
-            n_patients = len(np.load(file)["subject_id"])
-    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
-        return False, name, f"{path} cannot be read: {in_words(error)}\n{fetch} fetches it again"
-    return True, name, f"real patients, one slice of each: {n_patients:,}"
+        _, _, patients = read_slices(path)
+    except ValueError as error:
+        return False, name, str(error).replace("; ", "\n")
+    return True, name, f"real patients, one slice of each: {len(patients):,}"
 
 
 def _scans(folder: str, path: Path | None) -> tuple[bool, str, str]:
@@ -262,11 +266,15 @@ def main() -> int:
     """Print the findings; return how many need mending."""
     speak_to_any_console()
     findings = check()
-    for good, name, found in findings:
-        found = found.replace("\n", "\n" + 23 * " ")
-        print(f"{'ok ' if good else 'NO '} {name:18} {found}")
     to_mend = sum(not good for good, _, _ in findings)
-    print("\nReady." if not to_mend else f"\n{to_mend} to mend, marked NO above.")
+    try:
+        for good, name, found in findings:
+            found = found.replace("\n", "\n" + 23 * " ")
+            print(f"{'ok ' if good else 'NO '} {name:18} {found}")
+        print("\nReady." if not to_mend else f"\n{to_mend} to mend, marked NO above.", flush=True)
+    except BrokenPipeError:  # whoever reads has read enough, as `head -1`
+        # What Python writes when it ends has to go somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return to_mend
 
 

@@ -193,7 +193,8 @@ def download(name: str, *, md5: str | None = None) -> Path:
     Raises
     ------
     OSError
-        The server, the network or the disk fails, or there is too little space.
+        The server, the network or the disk fails, there is too little space, or something else
+        has the data set's name.
     ValueError
         The file is not the published one, or not the archive that is expected.
 
@@ -269,6 +270,7 @@ def download_soop(patients: int = 100, *, adc: bool = False) -> Path:
     ]
     target = data_folder() / file_set.place
     there = find_data(file_set.place)
+    _expect_kind(there, file_set)
     if there and there.resolve() != target.resolve():
         n_whole = sum(all(file.is_at(there / file.path) for file in files) for files in chosen)
         if n_whole < patients:
@@ -376,6 +378,7 @@ def _already_there(data_set: DataSet | FileSet) -> Path | None:
     there = find_data(data_set.place)
     if there is None:
         return None
+    _expect_kind(there, data_set)
     # A link leads to somebody else's file, and so does a shared folder.
     ours = there == data_folder() / data_set.place and there.is_file() and not there.is_symlink()
     if ours and (damage := _damage(there)):
@@ -383,6 +386,19 @@ def _already_there(data_set: DataSet | FileSet) -> Path | None:
         return None
     print(f"{there} is already there: {_contents(there)}. To get it anew, remove it first.")
     return there
+
+
+def _expect_kind(there: Path | None, data_set: DataSet | FileSet) -> None:
+    """Refuse a folder in the place of a data set that is a file, and the other way round."""
+    if there is None:
+        return
+    found = "a file" if there.is_file() else "a folder" if there.is_dir() else "something else"
+    wanted = "a file" if Path(data_set.place).suffix else "a folder"
+    if found != wanted:
+        raise FileExistsError(
+            f"{there}: expected {wanted}, found {found}; move it away, and run the same command "
+            "again"
+        )
 
 
 def _damage(path: Path) -> str:

@@ -153,7 +153,16 @@ def test_a_mixture_prior_needs_an_array(tmp_path):
     [
         ([], {}, "found none in 0 shards"),
         ([0, 0], {}, "found none in 2 shards"),
-        ([3], {"batch_size": 0}, "found batch_size 0"),
+        ([3], {"batch_size": 0}, "^batch_size must be a whole number of at least 1, found 0$"),
+        ([3], {"batch_size": "3"}, "^batch_size must be a whole number .* found '3'$"),
+        ([3], {"batch_size": 2.5}, "^batch_size must be a whole number .* found 2.5$"),
+        ([3], {"seed": -1}, "^seed must be a whole number of at least 0, found -1$"),
+        ([3], {"seed": None}, "^seed must be a whole number of at least 0, found None$"),
+        ([3], {"part": 3}, "^part must be two numbers, found 3$"),
+        ([3], {"part": (0, 1, 2)}, r"^part must be two numbers, found \(0, 1, 2\)$"),
+        ([3], {"part": (0, 0)}, "^how many of part must be a whole number of at least 1, found 0$"),
+        ([3], {"part": ("0", 1)}, "^which one of part must be a whole number .* found '0'$"),
+        ([3], {"part": (-1, 1)}, "^which one of part must be a whole number .* found -1$"),
         ([3], {"batch_size": 5, "part": (0, 2)}, "found batch_size 5 and part 0 of 2"),
         ([3], {"batch_size": 4, "part": (2, 2)}, "part 2 of 2"),
     ],
@@ -172,6 +181,14 @@ def test_a_damaged_shard_is_named(tmp_path, content, when):
     damaged.write_bytes(damaged.read_bytes()[:-50] if content is None else content)
     with pytest.raises(ValueError, match=f"^{damaged}: expected an array .*makes it anew$"):
         ShardBatches(shards) if when == "before" else batches[0]
+
+
+@pytest.mark.parametrize("index", [2, 7, -1, 0.5, "0", None])
+def test_a_batch_beyond_the_end_is_none(tmp_path, index):
+    batches = ShardBatches(write(tmp_path, [3, 4]), 5)
+    assert len(batches) == 2 and len(batches[np.int64(1)][0]) == 2
+    with pytest.raises(IndexError, match=f"^index must be from 0 to 1, found {index!r}$"):
+        batches[index]
 
 
 def test_shards_of_two_patch_sizes_are_refused(tmp_path):

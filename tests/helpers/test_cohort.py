@@ -398,6 +398,7 @@ def test_both_sides_of_a_slice_have_the_mirror_of_its_cohort(shelf, kept):
             "or more",
         ),
         ({"subject_id": np.array(["sub-1"])}, r"subject_id \(1,\)"),
+        ({"image": np.full((3, 100, 91), "a")}, "image must hold real numbers, found dtype"),
         ({"image": np.zeros((3, 100, 80), "uint8")}, r"image \(3, 100, 80\)"),
     ],
 )
@@ -540,7 +541,7 @@ DAMAGE = {
 each_damage = pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 
 
-@pytest.mark.parametrize("damage", ["empty", "half of it", "zeros", "a bit turned", "a folder"])
+@pytest.mark.parametrize("damage", ["empty", "half of it", "zeros", "a bit turned"])
 def test_no_patient_is_blamed_for_a_damaged_result(tmp_path, kept, damage):
     cases = write_scans(tmp_path, 3)
     whole = load_patches(cases)
@@ -808,6 +809,56 @@ def test_what_is_no_shard_is_not_replaced_by_one(cases, tmp_path, inside):
     with pytest.raises(ExceptionGroup, match=f"{folder}: expected a shard .* found {inside}"):
         write_shards(cases[:1], folder.parent)
     assert list(folder.parent.rglob("*")) == [folder, folder / inside]
+
+
+def put_notes(path):
+    path.unlink()
+    path.mkdir()
+    (path / "notes").write_text("somebody's")
+
+
+def put_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("name", ["patches.npy", "dropped_brain_voxels.npy", "fingerprint.txt"])
+@pytest.mark.parametrize("put", [put_notes, put_a_pipe])
+def test_what_has_the_name_of_a_file_of_a_shard_and_is_none_is_left_there(
+    cases, tmp_path, name, put
+):
+    folder = tmp_path / "shards"
+    (shard,) = write_shards(cases[:1], folder)
+    put(shard / name)
+    before = sorted(folder.rglob("*"))
+    told = f"{shard}: expected a shard .* found {name}, which is no file"
+    with pytest.raises(ExceptionGroup, match=told):
+        write_shards(cases[:1], folder)
+    assert sorted(folder.rglob("*")) == before
+    if name != "fingerprint.txt":
+        with pytest.raises(ValueError, match=f"^{shard / name}: expected an array of a shard, fou"):
+            read_shard(shard)
+
+
+@pytest.mark.parametrize("damage", ["empty", "a bit turned", "missing"])
+def test_a_damaged_shard_that_is_a_link_is_mended_where_it_leads(cases, tmp_path, damage):
+    folder, disk = tmp_path / "shards", tmp_path / "larger disk"
+    with parallel_config(backend="threading"):
+        (shard,) = write_shards(cases[:1], folder)
+        whole = files(folder)
+        shutil.move(shard, disk / shard.name)
+        shard.symlink_to(disk / shard.name)
+        DAMAGE[damage](shard / "patches.npy")
+        with pytest.warns(UserWarning, match=f"{shard}: .* found a damaged one; it is cut anew"):
+            assert write_shards(cases[:1], folder) == [shard]
+    assert shard.is_symlink() and files(disk) == whole
+    assert list(disk.iterdir()) == [disk / shard.name] and list(folder.iterdir()) == [shard]
+
+
+def test_a_link_to_nowhere_is_named(cases, tmp_path):
+    (tmp_path / cases[0].subject_id).symlink_to(tmp_path / "a disk that is not there")
+    with pytest.raises(ExceptionGroup, match=r"expected a shard .* found a link to nowhere"):
+        write_shards(cases[:1], tmp_path)
 
 
 def test_a_file_in_the_place_of_a_shard_is_somebody_s(cases, tmp_path):

@@ -1,8 +1,11 @@
 """Where data are looked for, and how results are kept: once, and whole or not at all."""
 
 import errno
+import functools
 import inspect
+import os
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,6 +128,13 @@ class Point:
     y: np.ndarray
 
 
+class Calls(list):
+    """A list that is the same to a hash whatever is in it, so that a function may close over it."""
+
+    def __reduce__(self):
+        return Calls, ()
+
+
 def counting(calls):
     def slow(*arguments, **settings):
         calls.append(arguments)
@@ -150,7 +160,7 @@ def files(root):
     [(), (1,), ("a", 2.5, None), (np.arange(5),), ({"b": [1, 2]}, (3, 4)), (Path("x"),)],
 )
 def test_what_was_computed_once_is_kept(shelf, arguments):
-    calls = []
+    calls = Calls()
     first, again = (cached(counting(calls), *arguments) for _ in range(2))
     assert len(calls) == 1 and first[0] == again[0] == 1
     np.testing.assert_equal(again[1], arguments)
@@ -158,7 +168,7 @@ def test_what_was_computed_once_is_kept(shelf, arguments):
 
 
 def test_arrays_are_told_apart_by_what_they_hold(shelf):
-    calls, array = [], np.arange(5.0)
+    calls, array = Calls(), np.arange(5.0)
     cached(counting(calls), Point(1, array))
     cached(counting(calls), Point(1, array.copy()))
     assert len(calls) == 1
@@ -169,7 +179,7 @@ def test_arrays_are_told_apart_by_what_they_hold(shelf):
 
 
 def test_an_array_in_a_file_is_the_array_it_was(shelf, tmp_path):
-    calls, array = [], np.arange(12.0).reshape(3, 4)
+    calls, array = Calls(), np.arange(12.0).reshape(3, 4)
     np.save(tmp_path / "array.npy", array)
     for same in (array, np.load(tmp_path / "array.npy", mmap_mode="r")):
         cached(counting(calls), (same, Point(1, same)))
@@ -177,7 +187,7 @@ def test_an_array_in_a_file_is_the_array_it_was(shelf, tmp_path):
 
 
 def test_other_arguments_or_settings_are_computed_anew(shelf):
-    calls = []
+    calls = Calls()
     for settings in ({}, {"epochs": 1}, {"epochs": 2}, {"seed": 2}):
         for arguments in ((), (1,), (2,), (1, 2), (2, 1), ("1",)):
             result = cached(counting(calls), *arguments, **settings)
@@ -186,7 +196,7 @@ def test_other_arguments_or_settings_are_computed_anew(shelf):
 
 
 def test_another_function_is_computed_anew_also_under_the_same_name(shelf):
-    calls = []
+    calls = Calls()
     assert counting(calls).__name__ == counting_otherwise(calls).__name__
     assert cached(counting(calls), 1)[0] == 1
     assert cached(counting_otherwise(calls), 1)[0] == -2
@@ -210,7 +220,7 @@ def test_an_edited_function_is_computed_anew(shelf, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("part", ["a package", "a helper"])
 def test_other_helpers_or_packages_compute_anew(shelf, monkeypatch, part):
-    calls = []
+    calls = Calls()
     cached(counting(calls), 1)
     with monkeypatch.context() as patch:
         if part == "a package":
@@ -226,7 +236,7 @@ def test_other_helpers_or_packages_compute_anew(shelf, monkeypatch, part):
 
 
 def test_what_it_depends_on_takes_the_place_of_the_arguments(shelf):
-    calls = []
+    calls = Calls()
     first = cached(counting(calls), "/here/scan", depends_on="its content")
     assert cached(counting(calls), "/moved/scan", depends_on="its content") == first
     cached(counting(calls), "/here/scan", depends_on="other content")
@@ -235,7 +245,7 @@ def test_what_it_depends_on_takes_the_place_of_the_arguments(shelf):
 
 
 def test_nothing_is_kept_of_what_went_wrong(shelf):
-    calls = []
+    calls = Calls()
 
     def fails_at_first(x):
         calls.append(x)
@@ -250,17 +260,31 @@ def test_nothing_is_kept_of_what_went_wrong(shelf):
     assert len(calls) == 2
 
 
-def test_what_cannot_be_written_leaves_no_part_of_itself(shelf):
-    def half_written():
-        return [np.zeros(10_000), lambda: "functions cannot be pickled"]
+def makes_a_function():
+    return [np.zeros(10_000), {"a": lambda: 1}]
 
-    with pytest.raises(Exception, match="pickle"):
-        cached(half_written)
+
+def makes_a_generator():
+    return [np.zeros(10_000), (x for x in "ab")]
+
+
+def makes_a_lock():
+    return [np.zeros(10_000), threading.Lock()]
+
+
+@pytest.mark.parametrize("make", [makes_a_function, makes_a_generator, makes_a_lock])
+def test_what_cannot_be_pickled_is_returned_with_one_warning_and_no_part_is_kept(shelf, make):
+    for _ in range(2):
+        with pytest.warns(UserWarning) as told:
+            zeros, other = cached(make)
+        assert type(other) is type(make()[1]) and not zeros.any()
+        (told,) = told
+        assert str(told.message).startswith(f"{make.__name__}: what it returns cannot be kept (")
     assert files(shelf) == []
 
 
 def test_the_folder_can_be_deleted(shelf):
-    calls = []
+    calls = Calls()
     cached(counting(calls), 1)
     files(shelf)[0].unlink()
     (shelf / "cache").rmdir()
@@ -279,7 +303,11 @@ def test_a_folder_deleted_in_the_meantime_costs_no_result(shelf):
 
 def test_what_is_kept_is_compressed(shelf):
     array = np.zeros(100_000)
-    np.testing.assert_array_equal(cached(lambda: array), array)
+
+    def made():
+        return array
+
+    np.testing.assert_array_equal(cached(made), array)
     assert files(shelf)[0].stat().st_size < array.nbytes / 10
 
 
@@ -299,12 +327,6 @@ def cut(share):
     return lambda path: path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
 
 
-def put_a_folder(path):
-    path.unlink()
-    path.mkdir()
-    (path / "inside").touch()
-
-
 DAMAGE = {
     "empty": cut(0),
     "half of it": cut(0.5),
@@ -317,13 +339,12 @@ DAMAGE = {
     "longer": lambda path: path.write_bytes(path.read_bytes() + b"and more"),
     "a text": lambda path: path.write_text("Error 404: not found"),
     "of joblib, but not ours": lambda path: joblib.dump({"another": "type"}, path),
-    "a folder": put_a_folder,
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_file_is_told_of_once_and_computed_anew(shelf, damage):
-    calls, array = [], np.random.default_rng(0).random(1000)
+    calls, array = Calls(), np.random.default_rng(0).random(1000)
     cached(counting(calls), array)
     (kept,) = files(shelf)
     whole = kept.read_bytes()
@@ -338,8 +359,165 @@ def test_a_damaged_file_is_told_of_once_and_computed_anew(shelf, damage):
     assert cached(counting(calls), array)[0] == 2  # without a word
 
 
+def put_a_folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "somebody's").write_text("notes")
+
+
+def put_a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("put", [put_a_folder, put_a_pipe])
+def test_what_is_no_file_is_told_of_and_left_in_its_place(shelf, put):
+    calls = Calls()
+    cached(counting(calls), 1)
+    (kept,) = files(shelf)
+    put(kept)
+    before = sorted(shelf.rglob("*"))
+    for n in (2, 3):
+        with pytest.warns(UserWarning, match=f"^{kept}: expected a kept result, found no") as told:
+            assert cached(counting(calls), 1)[0] == n
+        assert len(told) == 1
+    assert sorted(shelf.rglob("*")) == before and not kept.is_file()
+
+
+# --- functions that only look alike ---------------------------------------------------------------
+
+
+class Scale:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def times(self, x):
+        return self.factor * x
+
+
+def closing_over(factor):
+    def times(x):
+        return factor * x
+
+    return times
+
+
+def with_a_default(factor):
+    def times(x, by=factor):
+        return by * x
+
+    return times
+
+
+def with_a_keyword(factor):
+    def times(x, *, plus=0, by=factor):
+        return by * x + plus
+
+    return times
+
+
+def wrapping(factor):
+    inner = closing_over(factor)
+
+    @functools.wraps(inner)
+    def wrapper(x):
+        return inner(x)
+
+    return wrapper
+
+
+def wrapped_otherwise(factor):
+    @functools.wraps(as_it_is)
+    def wrapper(x):
+        return factor * as_it_is(x)
+
+    return wrapper
+
+
+def as_it_is(x):
+    return x
+
+
+def kept_in_memory(factor):
+    return functools.lru_cache(closing_over(factor))
+
+
+def calling_itself(factor):
+    def times(x):
+        return factor * x if x > 0 else times(x + 1)
+
+    return times
+
+
+def by_a_method(factor):
+    method = Scale(factor).times
+
+    def times(x):
+        return method(x)
+
+    return times
+
+
+def with_another_default(factor):
+    times = with_a_default(0)
+    times.__defaults__ = (factor,)
+    return times
+
+
+ALIKE = [
+    lambda factor: Scale(factor).times,
+    closing_over,
+    with_a_default,
+    with_a_keyword,
+    with_another_default,
+    wrapping,
+    wrapped_otherwise,
+    kept_in_memory,
+    calling_itself,
+    by_a_method,
+]
+
+
+@pytest.mark.parametrize("make", ALIKE, ids=lambda make: make.__name__)
+def test_functions_of_one_source_are_told_apart_by_what_they_go_by(shelf, make):
+    for _ in range(2):
+        assert [cached(make(factor), 3) for factor in (2, 5, 7.5)] == [6, 15, 22.5]
+    assert len(files(shelf)) == 3
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x,
+        functools.partial(as_it_is),
+        len,
+        Scale(2),
+        closing_over(threading.Lock()),
+        with_a_default(lambda x: x),
+        functools.lru_cache(lambda x: x),
+        Scale(threading.Lock()).times,
+    ],
+    ids=repr,
+)
+def test_a_function_that_cannot_be_told_from_others_is_refused(shelf, function):
+    with pytest.raises(ValueError, match=r"^compute must be a named function that goes by"):
+        cached(function, 1)
+    assert files(shelf) == []
+
+
+def plain(x, n=3, *, size=(28, 28), sigma=-1e-3, name="a", of=None):
+    return x
+
+
+def test_what_is_told_by_its_source_alone_is_kept_under_the_name_it_always_had(shelf):
+    cached(plain, 1, n=2)
+    source = inspect.getsource(plain), data._code(), data.is_quick()
+    key = joblib.hash((source, ((1,), {"n": 2})), coerce_mmap=True)
+    assert [path.name for path in files(shelf)] == [f"plain-{key}.joblib"]
+
+
 def test_the_result_of_another_call_is_not_taken_for_this_one_s(shelf):
-    calls = []
+    calls = Calls()
     cached(counting(calls), 1)
     (one,) = files(shelf)
     content = one.read_bytes()
@@ -352,7 +530,7 @@ def test_the_result_of_another_call_is_not_taken_for_this_one_s(shelf):
 
 
 def test_what_came_out_as_nothing_is_kept_too(shelf):
-    calls = []
+    calls = Calls()
 
     def nothing():
         calls.append(1)
@@ -375,7 +553,7 @@ def closed(request, book_data, monkeypatch):
 
 
 def test_a_result_that_cannot_be_kept_is_returned_with_one_warning(closed):
-    calls = []
+    calls = Calls()
     for n in (1, 2):
         with pytest.warns(UserWarning, match="cannot be kept there") as told:
             assert cached(counting(calls), "x") == (n, ("x",), {})
@@ -386,7 +564,7 @@ def test_a_result_that_cannot_be_kept_is_returned_with_one_warning(closed):
 
 
 def test_what_was_kept_is_read_from_a_folder_that_was_closed_later(book_data, monkeypatch):
-    calls = []
+    calls = Calls()
     cached(counting(calls), 1)
     monkeypatch.setattr(data.tempfile, "TemporaryFile", refuse(errno.EROFS))
     monkeypatch.setattr(data.Path, "write_bytes", refuse(errno.EROFS))
@@ -401,7 +579,7 @@ def test_a_disk_that_fills_up_leaves_no_part_of_a_result(shelf, monkeypatch):
 
     monkeypatch.setattr(data.Path, "write_bytes", half)
     with pytest.warns(UserWarning, match="cannot be kept there .ENOSPC"):
-        assert cached(counting([]), 1)[0] == 1
+        assert cached(counting(Calls()), 1)[0] == 1
     assert files(shelf) == []
 
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pandas import NA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 from helpers.metrics import (
     cluster_accuracy,
@@ -278,8 +280,9 @@ def test_a_held_out_score_has_not_seen_the_patients_labels():
     # What all patients share is learnt from the others.
     told = [(is_lesion[a, None] * 9.0, is_lesion[b, None] * 9.0) for a, b in folds]
     assert ((held_out_score(readout, told, folds, is_lesion) > 0.5) == is_lesion).all()
-    with pytest.raises(ValueError, match="shorter"):
-        held_out_score(readout, split[:-1], folds, is_lesion)
+    for other, n in ((split[:-1], 3), (split * 2, 8)):
+        with pytest.raises(ValueError, match=f"^codes must be one pair .* found {n} for 4 folds$"):
+            held_out_score(readout, other, folds, is_lesion)
 
 
 # -- maps ------------------------------------------------------------------------------------------
@@ -316,7 +319,7 @@ def test_dice_at_the_true_volume_is_that_of_the_two_sets():
 
 @pytest.mark.parametrize(
     ("shape", "lesions", "message"),
-    [((1, 2, 2), 1, "must have one shape"), ((1, 2, 3), 0, "at least one lesion")],
+    [((1, 2, 2), 1, "must have one shape"), ((1, 2, 3), 0, "^lesion must hold .* in the brain")],
 )
 def test_a_map_that_cannot_be_judged_is_refused(shape, lesions, message):
     lesion = np.zeros((1, 2, 3), bool)
@@ -433,7 +436,45 @@ def test_classes_may_have_any_names(labels):
     assert cluster_accuracy(["x", "y", "x"], labels) == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("ids", [["a", None], [1.0, np.nan], np.array([np.nan, "b"], object), "ab"])
+@pytest.mark.parametrize("labels", [[np.nan, "a"], ["", "a"], ["a", None], (" ", "a"), ["a", NA]])
+def test_a_class_that_is_missing_among_text_is_refused(labels):
+    for name, pair in {"labels": (labels, [0, 1]), "clusters": ([0, 1], labels)}.items():
+        with pytest.raises(ValueError, match=f"^{name} must be whole numbers, .* found (1|dtype)"):
+            cluster_accuracy(*pair)
+
+
+@pytest.mark.parametrize(
+    "names", [[1, "1"], ["1", 2.0], [True, "a"], [b"a", "a"], [np.int64(1), "a"]]
+)
+@pytest.mark.parametrize("as_it_comes", [list, tuple, lambda names: np.array(names, object)])
+def test_names_are_of_one_kind(names, as_it_comes):
+    names = as_it_comes(names)
+    for argument, judge in {
+        "labels": lambda: cluster_accuracy(names, [0, 1]),
+        "clusters": lambda: cluster_accuracy([0, 1], names),
+        "subject_ids": lambda: patient_folds(names, 2),
+        r"subject_ids\b": lambda: patient_draws([1, 0], [1, 2], names),
+    }.items():
+        with pytest.raises(
+            ValueError, match=f"^{argument} must be all text or all numbers, found "
+        ):
+            judge()
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["a", None],
+        ["a", np.nan],
+        ("a", NA),
+        ["a", ""],
+        np.array(["a", " "]),
+        np.array(["", "b"], object),
+        [1.0, np.nan],
+        np.array([np.nan, "b"], object),
+        "ab",
+    ],
+)
 def test_a_patch_without_a_patient_is_refused(ids):
     for judge in (
         lambda: patient_folds(ids, 2),
@@ -501,8 +542,118 @@ def test_a_patch_that_no_fold_holds_out_has_no_score():
     np.testing.assert_array_equal(again, score)
 
 
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("score", lambda m, y, ids: recall_at_purity(y, m)),
+        ("score", lambda m, y, ids: recall_at_purity(y, [1.0, np.ma.masked, 2.0, 3.0])),
+        ("score", lambda m, y, ids: patient_draws(y, m, ids)),
+        ("score", lambda m, y, ids: patient_bootstrap(roc_auc_score, y, m, ids)),
+        ("subject_ids", lambda m, y, ids: patient_draws(y, y, m)),
+        ("subject_ids", lambda m, y, ids: patient_bootstrap(roc_auc_score, y, y, m)),
+        ("subject_ids", lambda m, y, ids: patient_folds(m, 2)),
+        ("is_lesion", lambda m, y, ids: recall_at_purity(m == 1, y)),
+        ("is_lesion", lambda m, y, ids: patient_draws(m == 1, y, ids)),
+        ("is_lesion", lambda m, y, ids: held_out_score(None, [], [], m == 1)),
+        ("labels", lambda m, y, ids: cluster_accuracy(m, y)),
+        ("clusters", lambda m, y, ids: cluster_accuracy(y, m)),
+        ("draws", lambda m, y, ids: interval(m)),
+        ("draws", lambda m, y, ids: interval([1.0, np.ma.masked])),
+        ("minus", lambda m, y, ids: interval(y, m)),
+        ("lesion", lambda m, y, ids: score_map(m == 1, y, y)),
+        ("brain", lambda m, y, ids: score_map(y, y, m == 1)),
+        ("values", lambda m, y, ids: score_map(y, m, np.ones(4))),
+    ],
+)
+def test_what_is_masked_is_refused(name, call):
+    masked = np.ma.array([1.0, 2.0, 3.0, 4.0], mask=[0, 1, 0, 0])
+    with pytest.raises(ValueError, match=f"^{name} must hold no masked .* found 1 masked values$"):
+        call(masked, np.array([1, 0, 1, 0]), list("abab"))
+
+
+def test_masked_codes_are_refused():
+    masked, y = np.ma.array(np.ones((4, 2)), mask=np.eye(4, 2)), [1, 0, 1, 0]
+    with pytest.raises(
+        ValueError, match=r"^codes of fold 1 must hold no .* found 2 masked values$"
+    ):
+        held_out_score(LogisticRegression(), [(masked, masked)], [(np.arange(4),) * 2], y)
+
+
+def test_a_masked_array_with_nothing_masked_is_an_array():
+    score, y, ids = (
+        np.ma.array([4.0, 3.0, 2.0, 1.0]),
+        np.ma.array([1, 0, 1, 0]),
+        np.ma.array([*"abab"]),
+    )
+    plain = (list(map(np.asarray, (y, score, ids))), (y, score, ids))
+    (expected, found) = (patient_draws(*each)["AP"].tolist() for each in plain)
+    assert found == expected
+    # What is masked outside the brain is not judged.
+    brain, hidden = np.array([1, 1, 1, 0]), np.ma.array(score, mask=[0, 0, 0, 1])
+    assert score_map(y, hidden, brain) == score_map(y, score, brain)
+
+
+@pytest.mark.parametrize("n", [np.nan, np.inf, "3", None, 1.5, True, 0, -1, [3]])
+def test_draws_are_counted_in_whole_numbers(n):
+    data = [1, 0, 1, 0], [4.0, 3.0, 2.0, 1.0], list("abab")
+    with pytest.raises(ValueError, match=r"^n_draws must be a whole number of at least 1, found"):
+        patient_draws(*data, n_draws=n)
+    with pytest.raises(
+        ValueError, match=r"^n_resamples must be a whole number of at least 1, found"
+    ):
+        patient_bootstrap(roc_auc_score, *data, n_resamples=n)
+
+
+@pytest.mark.parametrize("n_folds", ["2", None, 2.0, np.nan, True, [2]])
+def test_folds_are_counted_in_whole_numbers(n_folds, monkeypatch):
+    for quick in "01":
+        monkeypatch.setenv("VAE_BOOK_QUICK", quick)
+        with pytest.raises(
+            ValueError, match=r"^n_folds must be a whole number from 2 to the number"
+        ):
+            patient_folds(list("aabb"), n_folds)
+
+
+@pytest.mark.parametrize("result", [np.nan, np.inf, None, "0.5", [0.5, 0.6], 1j])
+def test_a_metric_returns_a_number(result):
+    with pytest.raises(ValueError, match=r"^metric must return a finite number, found"):
+        patient_bootstrap(lambda *_: result, [1, 0], [1, 2], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda x: x * np.nan, "LogisticRegression found: Input X contains NaN"),
+        (lambda x: x.ravel(), "LogisticRegression found: Expected 2D array"),
+        (lambda x: np.full(x.shape, "a"), "LogisticRegression found: "),
+    ],
+)
+@pytest.mark.parametrize("half", [0, 1])
+def test_codes_that_a_readout_cannot_take_are_named_with_their_fold(change, told, half):
+    x, folds = np.arange(4.0)[:, None], patient_folds(np.array(list("aabb")), 2)
+    codes = [[x[a], x[b]] for a, b in folds]
+    codes[1][half] = change(codes[1][half])
+    with pytest.raises(ValueError, match=f"^readout and codes must .* in fold 2 {told}"):
+        held_out_score(LogisticRegression(), codes, folds, [1, 0, 1, 0])
+
+
+def test_a_readout_that_takes_nan_gets_it():
+    x, folds = np.array([[0.0], [np.nan], [0.0], [np.nan]]), patient_folds(list("aabb"), 2)
+    codes = [(x[a], x[b]) for a, b in folds]
+    score = held_out_score(DecisionTreeClassifier(), codes, folds, [0, 1, 0, 1])
+    assert score.tolist() == [0, 1, 0, 1]
+
+
+def test_labels_are_as_many_as_the_folds_ask_for():
+    folds = list(patient_folds(np.array(list("aabb")), 2))
+    with pytest.raises(
+        ValueError, match=r"^is_lesion must hold a label for each patch .* found 3:"
+    ):
+        held_out_score(LogisticRegression(), [(np.ones((2, 1)),) * 2] * 2, folds, [1, 0, 1])
+
+
 def test_the_purity_is_a_share():
-    for purity in (0, 1.01, np.nan, -0.5):
+    for purity in (0, 1.01, np.nan, -0.5, "0.9", None, [0.5, 0.6], 1j):
         with pytest.raises(ValueError, match="purity must lie in"):
             patient_draws([1, 0], [1, 2], ["a", "b"], purity=purity)
 
@@ -539,3 +690,25 @@ def test_a_difference_is_taken_pair_by_pair():
 def test_draws_that_are_none_are_refused(draws, minus):
     with pytest.raises(ValueError, match="at least one draw, and minus as many; found shapes"):
         interval(draws, minus)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_draws_are_finite(bad):
+    with pytest.raises(ValueError, match=r"^draws holds 2 values that are not finite, of 3$"):
+        interval([1.0, bad, bad])
+    with pytest.raises(ValueError, match=r"^minus holds 1 values that are not finite, of 3$"):
+        interval([1.0, 2.0, 3.0], minus=(1.0, bad, 1.0))
+
+
+@pytest.mark.parametrize("draws", [["0.5", "0.4"], [0.5, None], None, [1j, 2]])
+def test_draws_are_numbers(draws):
+    with pytest.raises(ValueError, match=r"^draws must hold real numbers, found dtype"):
+        interval(draws)
+    with pytest.raises(ValueError, match=r"^minus must hold real numbers, found dtype"):
+        interval([1.0, 2.0], minus=["1", "2"])
+
+
+def test_draws_may_come_out_of_a_table_of_objects():
+    draws = [0.5, np.float32(0.25), 1]
+    assert interval(np.array(draws, object), minus=np.array(draws, object)) == (0, 0, 0)
+    assert interval(np.array(draws, object)) == interval(draws)

@@ -1,6 +1,7 @@
 """Digits from each of their sources."""
 
 import hashlib
+import os
 import socket
 import threading
 from functools import partial
@@ -68,6 +69,13 @@ def test_a_damaged_archive_is_refused(archive, tmp_path):
     path = tmp_path / "mnist.npz"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=r"mnist\.npz is not a readable MNIST archive"):
+        load_mnist()
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_named_and_not_waited_for(archive, tmp_path, put):
+    put(tmp_path / "mnist.npz")
+    with pytest.raises(ValueError, match=r"mnist\.npz: expected MNIST's file, found no file; move"):
         load_mnist()
 
 
@@ -255,7 +263,7 @@ def test_the_real_mnist_has_its_published_counts():
     assert digits.x_train.max() == 1
 
 
-@pytest.mark.parametrize("digits", [(), (0, 0), (10,), (-1,), ("0",)])
+@pytest.mark.parametrize("digits", [(), (0, 0), (10,), (-1,), ("0",), 3, None, [[1]], [{}]])
 def test_digits_that_are_none_are_refused(digits):
     with pytest.raises(ValueError, match="distinct whole numbers from 0 to 9"):
         load_mnist(digits)

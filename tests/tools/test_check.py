@@ -107,6 +107,12 @@ def test_settings_that_keras_can_go_by_are_as_the_book_needs_them(keras_file, co
         ({"floatx": "bfloat16"}, "says floatx 'bfloat16'; change it to 'float32'"),
         ({"floatx": ["float32"]}, "says floatx ['float32']; change it to 'float32'"),
         ({"epsilon": "1e-7"}, "says epsilon '1e-7'; change it to 1e-07"),
+        ({"epsilon": 0.5}, "says epsilon 0.5; change it to 1e-07"),
+        ({"epsilon": -1e-7}, "says epsilon -1e-07; change it to 1e-07"),
+        ({"epsilon": float("nan")}, "says epsilon nan; change it to 1e-07"),
+        ({"epsilon": 0}, "says epsilon 0; change it to 1e-07"),
+        ({"nnx_enabled": True}, "says nnx_enabled True; change it to false"),
+        ({"nnx_enabled": "no"}, "says nnx_enabled 'no'; change it to false"),
     ],
     ids=str,
 )
@@ -163,7 +169,26 @@ def test_a_variable_that_cuts_training_short_is_named(keras_file, monkeypatch, v
 
 
 @pytest.mark.parametrize(
-    "settings", [{"backend": "theano"}, {"floatx": "float16"}, GOOD], ids=["bad", "other", "good"]
+    ("value", "good"), [("1", False), ("True", False), ("0", True), ("", True), ("yes", True)]
+)
+def test_a_variable_that_asks_keras_for_flax_is_named(keras_file, monkeypatch, value, good):
+    keras_file.write_text(json.dumps({**GOOD, "nnx_enabled": True}))  # comes after the variable
+    monkeypatch.setenv("KERAS_NNX_ENABLED", value)
+    expected = (True, "tensorflow") if good else (False, f"KERAS_NNX_ENABLED is {value}; unset it")
+    assert findings()["Keras backend"] == expected
+
+
+def test_an_empty_home_of_keras_is_no_folder(keras_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", "")
+    good, found = findings()["Keras backend"]
+    assert not good and found == "KERAS_HOME is set to no folder; name one, or unset it"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"backend": "theano"}, {"floatx": "float16"}, {"nnx_enabled": True}, GOOD],
+    ids=["bad", "other", "nnx", "good"],
 )
 def test_what_is_said_of_keras_is_what_keras_does(keras_file, settings):
     keras_file.write_text(json.dumps(settings))
@@ -297,13 +322,61 @@ def test_slices_are_counted_and_opened(shelf):
         "\npython -m tools.download soop-slices puts real patients on the pages"
     )
     slices.parent.mkdir()
-    np.savez_compressed(slices, subject_id=np.arange(1449))
+    arrays = {"image": np.ones((1449, 2, 3), np.uint8), "lesion": np.zeros((1449, 2, 3), bool)}
+    np.savez_compressed(slices, **arrays, subject_id=np.arange(1449))
     assert findings()["data: soop slices"] == (True, "real patients, one slice of each: 1,449")
     whole = slices.read_bytes()
-    for damaged in (whole[:-9], b"Error 404: not found", b"", whole[:40] + b"?" + whole[41:]):
+    for damaged in (whole[:-9], b"Error 404: not found", b"", whole[:35] + b"?" + whole[36:]):
         slices.write_bytes(damaged)
         good, told = findings()["data: soop slices"]
-        assert not good and str(slices) in told and "tools.download soop-slices fetches" in told
+        assert not good and str(slices) in told and told.endswith("tools.download soop-slices")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"image": None},
+        {"lesion": None},
+        {"subject_id": np.arange(4)},
+        {"image": np.ones((3, 4, 4))},
+        {"image": np.ones((3, 4, 5), "S1")},
+        {"lesion": np.full((3, 4, 5), 2)},
+    ],
+    ids=str,
+)
+def test_slices_that_the_book_cannot_use_are_to_mend(shelf, changed):
+    arrays = {"image": np.ones((3, 4, 5)), "lesion": np.ones((3, 4, 5)), "subject_id": np.arange(3)}
+    arrays |= changed
+    (shelf / "soop_flair").mkdir()
+    np.savez(
+        shelf / "soop_flair" / "axial_slices.npz",
+        **{name: array for name, array in arrays.items() if array is not None},
+    )
+    good, told = findings()["data: soop slices"]
+    assert not good and told.endswith(
+        "\ndelete it and fetch it anew: python -m tools.download soop-slices"
+    )
+
+
+@pytest.mark.parametrize("name", ["mnist.npz", "soop_flair/axial_slices.npz"])
+def test_a_pipe_in_place_of_data_is_not_waited_for(shelf, name):
+    (shelf / name).parent.mkdir(exist_ok=True)
+    os.mkfifo(shelf / name)
+    told = findings()
+    good, words = told["data: mnist.npz" if name == "mnist.npz" else "data: soop slices"]
+    assert not good and str(shelf / name) in words
+
+
+def test_whoever_stops_reading_early_is_told_nothing_more():
+    command = [sys.executable, "-u", "-m", "tools.check"]
+    folder = Path(__file__).parents[2]
+    run = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    run.stdout.close()  # before a line is written
+    assert "BrokenPipe" not in (errors := run.stderr.read()) and "Traceback" not in errors
+    assert run.wait() == 0
+    run.stderr.close()
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,24 @@ class TestAFile:
         monkeypatch.setenv("VAE_BOOK_DATA", str(tmp_path))
         assert main(["mnist"]) == 0 and server.asked == []
 
+    @pytest.mark.parametrize(
+        ("name", "put", "told"),
+        [
+            ("mnist", os.mkdir, "expected a file, found a folder"),
+            ("mnist", os.mkfifo, "expected a file, found something else"),
+            ("soop-slices", os.mkdir, "expected a file, found a folder"),
+            ("isles2022", Path.touch, "expected a folder, found a file"),
+            ("soop", Path.touch, "expected a folder, found a file"),
+        ],
+    )
+    def test_something_else_of_its_name_is_named(self, folder, name, put, told, capsys):
+        place = folder / {**DATA_SETS, **FILE_SETS}[name].place
+        place.parent.mkdir(parents=True)
+        put(place)
+        assert main([name]) == 1
+        assert failure(capsys) == f"{place}: {told}; move it away, and run the same command again"
+        assert place.exists()
+
     def test_without_hard_links_too(self, offer, server, folder, monkeypatch, capsys):
         def refuse(*_):
             raise OSError("not on this file system")
