@@ -497,7 +497,16 @@ def test_functions_of_one_source_are_told_apart_by_what_they_go_by(shelf, make):
         functools.lru_cache(lambda x: x),
         Scale(threading.Lock()).times,
     ],
-    ids=repr,
+    ids=[
+        "a lambda",
+        "a partial",
+        "len",
+        "an object",
+        "over a lock",
+        "by a lambda",
+        "a lambda kept in memory",
+        "of what holds a lock",
+    ],
 )
 def test_a_function_that_cannot_be_told_from_others_is_refused(shelf, function):
     with pytest.raises(ValueError, match=r"^compute must be a named function that goes by"):
