@@ -303,6 +303,23 @@ class TestWhichVolume:
         told = capsys.readouterr().out
         assert f"left: series {numbers[0]} (" in told and why in told
 
+    def test_of_two_alike_the_one_with_more_slices(self, scanner, tmp_path, capsys):
+        write_series(scanner, [(B1000, 1000)], number=3)
+        for path in write_series(scanner, [(LATER, 1000)], number=4)[9:]:
+            path.unlink()  # a slab of the same head, measured later
+        np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
+        assert "because it has more slices" in capsys.readouterr().out
+
+    def test_b_values_tell_volumes_apart_where_numbers_do_not(self, scanner, tmp_path):
+        """In every other slice the weighted image was measured first."""
+        paths = write_series(scanner, [(B0, 0), (B1000, 1000)], by_slice=True, AcquisitionNumber=1)
+        for path in paths:
+            ds = pydicom.dcmread(path)
+            if round(ds.ImagePositionPatient[2] / SPACING[0]) % 2:
+                ds.InstanceNumber += 1 if ds.InstanceNumber % 2 else -1
+                ds.save_as(path)
+        np.testing.assert_array_equal(import_one(scanner, tmp_path / "out").dwi, B1000)
+
     def test_a_mosaic(self, scanner, tmp_path):
         """A real scanner's headers; their images were blackened, and are replaced here."""
         scanner.mkdir()
@@ -633,11 +650,11 @@ class TestPatients:
     def test_a_name_of_ones_own(self, scanner, tmp_path, capsys):
         write_series(scanner, [(B1000, 1000)])
         for _ in range(2):  # the same scan again is no other one
-            assert main([str(scanner), str(tmp_path / "out"), "--name", "clinic7"]) == 0
-        assert [case.subject_id for case in find_cases(tmp_path / "out")] == ["sub-clinic7"]
+            assert main([str(scanner), str(tmp_path / "out"), "--name", "Clinic7"]) == 0
+        assert [case.subject_id for case in find_cases(tmp_path / "out")] == ["sub-Clinic7"]
         write_series(scanner, [(LATER, 1000)], number=8)
-        assert main([str(scanner), str(tmp_path / "out"), "--name", "clinic7"]) == 1
-        assert "sub-clinic7_dwi.nii.gz: expected no scan of this name" in capsys.readouterr().err
+        assert main([str(scanner), str(tmp_path / "out"), "--name", "Clinic7"]) == 1
+        assert "sub-Clinic7_dwi.nii.gz: expected no scan of this name" in capsys.readouterr().err
         np.testing.assert_array_equal(load_case(find_cases(tmp_path / "out")[0]).dwi, B1000)
 
     @pytest.mark.parametrize("name", ["", "a_b", "../out", "ä", "sub-1", "a b"])
