@@ -450,7 +450,7 @@ def test_interrupted_while_simulating_it_resumes(tmp_path, two_cases, monkeypatc
     assert contents(tmp_path) == contents(two_cases[0])
 
 
-@pytest.mark.parametrize(("n_cases", "cores", "expected"), [(7, 3, 1), (8, 3, 2), (8, None, 1)])
+@pytest.mark.parametrize(("n_cases", "cores", "expected"), [(7, 3, 1), (8, 3, 2), (8, 1, 1)])
 def test_every_four_patients_are_worth_another_process(
     tmp_path, monkeypatch, n_cases, cores, expected
 ):
