@@ -509,9 +509,15 @@ def test_functions_of_one_source_are_told_apart_by_what_they_go_by(shelf, make):
     ],
 )
 def test_a_function_that_cannot_be_told_from_others_is_refused(shelf, function):
-    with pytest.raises(ValueError, match=r"^compute must be a named function that goes by"):
+    with pytest.raises(ValueError, match=r"^compute must be a named function that goes by") as told:
         cached(function, 1)
+    assert str(told.value.__cause__) in str(told.value), "the reason is told"
     assert files(shelf) == []
+
+
+def test_a_class_may_be_called_like_a_function(shelf):
+    assert [cached(Scale, factor).times(3) for factor in (2, 2, 5)] == [6, 6, 15]
+    assert len(files(shelf)) == 2
 
 
 def plain(x, n=3, *, size=(28, 28), sigma=-1e-3, name="a", of=None):
