@@ -153,7 +153,7 @@ def whole_number(name: str, value: Any, at_least: int = 1) -> int:
     Returns
     -------
     int
-        The number as it is.
+        The number, whatever type of whole number it was: PyTorch takes no other.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def whole_number(name: str, value: Any, at_least: int = 1) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < at_least:
         raise ValueError(f"{name} must be a whole number of at least {at_least}, found {value!r}")
-    return value
+    return int(value)
 
 
 def yes_or_no(name: str, values: ArrayLike) -> np.ndarray:

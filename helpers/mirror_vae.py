@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 from scipy.ndimage import grey_dilation, zoom
 
+from helpers import whole_number
 from helpers.hemispheres import (
     Midline,
     even_out,
@@ -33,7 +34,6 @@ from helpers.vae import (
     layers,
     ops,
     reconstruction_loss,
-    whole,
 )
 
 #: Rows and columns of a window, and the size of its pixels in mm: 40 × 40 mm, to draw maps with.
@@ -570,7 +570,8 @@ def train_mirror_vae(
 
     Every second window is turned over, left for right: strokes know no side.
     """
-    epochs, batch_size = whole(epochs=epochs, batch_size=batch_size)
+    epochs = whole_number("epochs", epochs)
+    batch_size = whole_number("batch_size", batch_size)
     if np.ndim(windows) != 4 or not len(windows):
         raise ValueError(
             "windows must hold at least one window, as cut_windows gives them; found shape "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -171,9 +170,7 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     """
     expected = {"x_train": (60000, 28, 28), "y_train": (60000,)}
     expected |= {"x_test": (10000, 28, 28), "y_test": (10000,)}
-    if os.path.exists(path) and not os.path.isfile(
-        path
-    ):  # to open a pipe is to wait for who writes to it
+    if path.exists() and not path.is_file():  # to open a pipe is to wait for who writes to it
         raise ValueError(f"{path}: expected MNIST's file, found no file; move it away")
     try:
         with path.open("rb") as file, np.load(file) as archive:

@@ -26,7 +26,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from operator import index
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +36,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
 
+from . import whole_number
 from .scans import Case, Scan
 
 VERSION = 2  # of the simulation: raise it when the same seed gives other scans
@@ -130,7 +130,7 @@ def simulate_case(
     True
     """
     if not isinstance(seed, np.random.SeedSequence):
-        seed = _whole_number("seed", seed, at_least=0)
+        seed = whole_number("seed", seed, at_least=0)
     rng = np.random.default_rng(seed)
     stroke = _draw_stroke(rng)
     anatomy = _draw_anatomy(rng)
@@ -186,8 +186,8 @@ def write_cohort(root: str | os.PathLike, n_cases: int = 28, *, seed: int = 2015
     ...     [case.subject_id for case in write_cohort(root, n_cases=1)]
     ['sub-phantom0001']
     """
-    n_cases = _whole_number("n_cases", n_cases, at_least=1)
-    seed = _whole_number("seed", seed, at_least=0)
+    n_cases = whole_number("n_cases", n_cases)
+    seed = whole_number("seed", seed, at_least=0)
     root = Path(root)
     _claim(root, n_cases, seed)
     seeds = np.random.SeedSequence(seed).spawn(n_cases)
@@ -424,16 +424,6 @@ def _distance(places: np.ndarray, centre, extent) -> np.ndarray:
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(x, -50, 50)))
-
-
-def _whole_number(name: str, value, *, at_least: int) -> int:
-    try:
-        number = -1 if isinstance(value, bool) else index(value)
-    except TypeError:
-        number = -1
-    if number < at_least:
-        raise ValueError(f"{name} is {value!r}, expected a whole number of at least {at_least}")
-    return number
 
 
 def _case(root: Path, number: int) -> Case:

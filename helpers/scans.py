@@ -56,7 +56,7 @@ _OTHER_MASK = re.compile(
 )
 _NOT_ACUTE = re.compile(  # lesions, but not those of an acute infarct
     r"\w*chronic\w*|old|prior|previous|remote|wmh?s?|white\w*|leuk\w*|hyperint\w*|c?mbs?|ich|sah"
-    r"|h(a?e)m(atoma|orr?h)\w*|\w*bleed\w*|o?edema|tumou?rs?|penumbra|\w*perfusion|lacun\w*"
+    r"|ha?em(atoma|orr?h)\w*|\w*bleed\w*|o?edema|tumou?rs?|penumbra|\w*perfusion|lacun\w*"
 )
 # What is no patient's name: before a scan's kind how it was made, behind it what was done to it.
 _MADE = re.compile(
@@ -522,7 +522,8 @@ def _read_name(path: Path, root: Path) -> _Named | None:
         return any(kind.fullmatch(word) for word in words)
 
     is_lesion = any(re.search("lesion|infarct|stroke|acute", word) for word in words)
-    is_image = says(_DWI) or says(_MAP) or re.search(r"(^|[_-])b[_-]0+([_-]|$)", stem.lower())
+    is_b0 = re.search(r"(^|[_-])b[_-]0+([_-]|$)", stem.lower())
+    is_image = says(_DWI) or says(_MAP) or is_b0
     folders = [f for f in path.absolute().parents if f.is_relative_to(root.absolute())]
     named = [*parts, *(folder.name for folder in folders[:-1])]
     # Else the first word may be a patient's name, whatever it is.
@@ -538,7 +539,7 @@ def _read_name(path: Path, root: Path) -> _Named | None:
     elif _PERHAPS_MASK.fullmatch(words[-1] if words else "") or no_scan or among_masks:
         kind = "perhaps a mask"
     elif says(_DWI):
-        kind = "map" if says(_MAP) or re.search(r"[_-]b[_-]0+([_-]|$)", stem.lower()) else "scan"
+        kind = "map" if says(_MAP) or is_b0 else "scan"
     else:
         return None
     visits = [match for f in folders[:-1] if (match := _VISIT.fullmatch(f.name))]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from helpers import silent_stderr
+from helpers import silent_stderr, whole_number
 from helpers.rehearsal import fewer
 
 # By this variable joblib shares out the cores among its processes; TensorFlow reads another one.
@@ -298,23 +298,29 @@ class OwnLoss(keras.Model):
         """What was to be drawn, and what is drawn, for metrics."""
         raise NotImplementedError
 
-    def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, *args, **settings):
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        *args,
+        **settings,
+    ):
         """Make ready for training, as Keras does; the loss is the model's own."""
         if loss is not None or loss_weights is not None:
             raise ValueError(
                 f"a VAE brings its own loss, reconstruction + beta * KL: choose {self._choices}; "
                 f"found loss={loss!r} and loss_weights={loss_weights!r}"
             )
-        for name in ("metrics", "weighted_metrics"):
-            others = (
-                set(given) - {self._drawn} if isinstance(given := settings.get(name), dict) else ()
-            )
-            if others:
+        for name, given in {"metrics": metrics, "weighted_metrics": weighted_metrics}.items():
+            if isinstance(given, dict) and (others := given.keys() - {self._drawn}):
                 raise ValueError(
                     f"{name} compare what is drawn, {self._drawn!r}, with the images; found some "
                     f"for {', '.join(map(repr, sorted(others)))}"
                 )
-        super().compile(optimizer, None, None, *args, **settings)
+        super().compile(optimizer, None, None, metrics, weighted_metrics, *args, **settings)
 
     def compile_from_config(self, config):
         """Compile a loaded model as it was when saved; Keras calls this."""
@@ -432,7 +438,7 @@ class OwnLoss(keras.Model):
         if bad := np.count_nonzero(~np.isfinite(codes).all(axis=1)):
             raise ValueError(
                 f"codes must be finite, found {bad} of {len(codes)} that are not: "
-                f"{self._causes(unseen)}"
+                + self._causes(unseen)
             )
 
     def _can_take(self, x, *, bounded):
@@ -671,7 +677,7 @@ class VAE(OwnLoss):
                 f"the encoder takes {encoder.input_shape}, the decoder returns "
                 f"{decoder.output_shape}: they must have one shape"
             )
-        (components,) = whole(components=components)
+        components = whole_number("components", components)
         self.likelihood = likelihood
         self.components = components
         self.denoising = denoising
@@ -744,7 +750,7 @@ class VAE(OwnLoss):
 
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
         """Decode n draws from the prior into new images; one seed gives one set."""
-        (n,) = whole(n=n)
+        n = whole_number("n", n)
         rng = np.random.default_rng(seed)
         noise = rng.standard_normal((n, self.decoder.input_shape[-1]))
         if self.components > 1:
@@ -943,7 +949,8 @@ def fit_vae(
     >>> len(fit_vae(vae, np.zeros((50, 8), "float32"), epochs=3)["loss"])
     3
     """
-    epochs, batch_size = whole(epochs=epochs, batch_size=batch_size)
+    epochs = whole_number("epochs", epochs)
+    batch_size = whole_number("batch_size", batch_size)
     if not (isinstance(learning_rate, numbers.Real) and 0 < learning_rate < math.inf):
         raise ValueError(f"learning_rate must be above 0 and finite, found {learning_rate!r}")
     x = _to_learn_from(vae, "x", x)
@@ -980,24 +987,6 @@ def fit_vae(
         vae.initialise_prior(x)
     later = vae.fit(x, initial_epoch=warm_up, epochs=epochs, **settings).history
     return {name: history.get(name, []) + values for name, values in later.items()}
-
-
-def whole(**given) -> list[int]:
-    """Take whole numbers from 1, of whatever type, and refuse what is none by its name.
-
-    Examples
-    --------
-    >>> whole(epochs=np.int32(3), batch_size=200)
-    [3, 200]
-    >>> whole(epochs=2.5)
-    Traceback (most recent call last):
-    ...
-    ValueError: epochs must be a whole number from 1, found 2.5
-    """
-    for name, number in given.items():
-        if isinstance(number, bool) or not isinstance(number, numbers.Integral) or number < 1:
-            raise ValueError(f"{name} must be a whole number from 1, found {number!r}")
-    return [int(number) for number in given.values()]  # PyTorch takes no other type
 
 
 def fit_dense_vae(

@@ -195,6 +195,12 @@ class TestRealHeads:
         assert dice(found, brain > 0.5) >= 0.95
         assert found[infarct > 0.5].mean() >= 0.98
 
+    @pytest.mark.parametrize("part", [np.s_[:10], np.s_[:12], np.s_[4:14], np.s_[20:]])
+    def test_a_part_with_little_brain_has_that_of_the_whole_head(self, part):
+        """From the chin, or at the crown, where more is scalp than brain."""
+        head, spacing = real("soop/sub-3/dwi/sub-3_rec-TRACE_dwi.nii.gz")
+        assert dice(find_brain(head[part], spacing), find_brain(head, spacing)[part]) >= 0.98
+
     def test_from_the_folders_a_reader_has(self):
         """Found as SOOP and as a folder of one, and of both the skull is seen and taken off."""
         real("soop/sub-3/dwi/sub-3_rec-TRACE_dwi.nii.gz")

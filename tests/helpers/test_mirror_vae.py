@@ -850,10 +850,10 @@ def test_targets_and_weights_that_do_not_fit_are_refused(seen, given, message):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"epochs": 0}, "epochs must be a whole number from 1, found 0"),
-        ({"epochs": 2.5}, r"epochs must be a whole number from 1, found 2\.5"),
-        ({"batch_size": 0}, "batch_size must be a whole number from 1, found 0"),
-        ({"batch_size": None}, "batch_size must be a whole number from 1, found None"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, found 0"),
+        ({"epochs": 2.5}, r"epochs must be a whole number of at least 1, found 2\.5"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, found 0"),
+        ({"batch_size": None}, "batch_size must be a whole number of at least 1, found None"),
         ({"beta": -1.0}, r"beta must be zero or more, found -1\.0"),
         ({"beta": np.nan}, "beta must be zero or more, found nan"),
     ],

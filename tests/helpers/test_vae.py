@@ -723,9 +723,9 @@ def test_a_prior_of_one_component_is_the_standard_one_and_stays_it(stripes):
         (lambda: build_dense_vae(beta=-1), "beta must be zero or more, found -1"),
         (lambda: build_dense_vae(beta=np.inf), "beta must be zero or more, found inf"),
         (lambda: build_dense_vae(beta=np.nan), "beta must be zero or more, found nan"),
-        (lambda: build_dense_vae(components=0), "whole number from 1, found 0"),
-        (lambda: build_conv_vae(components=2.0), r"whole number from 1, found 2\.0"),
-        (lambda: build_dense_vae(components=True), "whole number from 1, found True"),
+        (lambda: build_dense_vae(components=0), "whole number of at least 1, found 0"),
+        (lambda: build_conv_vae(components=2.0), r"whole number of at least 1, found 2\.0"),
+        (lambda: build_dense_vae(components=True), "whole number of at least 1, found True"),
         (lambda: build_conv_vae(input_shape=(27, 28)), r"multiples of 4, found \(27, 28\)"),
         (lambda: build_dense_vae().encode(np.ones((2, 27, 28))), r"\(n, 28, 28\), found"),
         (lambda: build_dense_vae(2).decode(np.ones((2, 3))), r"\(n, 2\), found \(2, 3\)"),
@@ -1492,11 +1492,11 @@ def test_batches_of_labels_are_no_targets(stripes, source):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"epochs": 0}, "epochs must be a whole number from 1, found 0"),
-        ({"epochs": 2.5}, r"epochs must be a whole number from 1, found 2\.5"),
-        ({"epochs": True}, "epochs must be a whole number from 1, found True"),
-        ({"batch_size": 0}, "batch_size must be a whole number from 1, found 0"),
-        ({"batch_size": None}, "batch_size must be a whole number from 1, found None"),
+        ({"epochs": 0}, "epochs must be a whole number of at least 1, found 0"),
+        ({"epochs": 2.5}, r"epochs must be a whole number of at least 1, found 2\.5"),
+        ({"epochs": True}, "epochs must be a whole number of at least 1, found True"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, found 0"),
+        ({"batch_size": None}, "batch_size must be a whole number of at least 1, found None"),
         ({"learning_rate": 0}, "learning_rate must be above 0 and finite, found 0"),
         ({"learning_rate": -1e-3}, r"learning_rate must be above 0 and finite, found -0\.001"),
         ({"learning_rate": np.nan}, "learning_rate must be above 0 and finite, found nan"),
@@ -1623,6 +1623,8 @@ def test_metrics_look_at_what_is_drawn_and_at_nothing_else(stripes):
         for kind in ("metrics", "weighted_metrics"):
             with pytest.raises(ValueError, match=f"^{kind} compare what is drawn, .*'{name}'"):
                 small(stripes, compiled={kind: {name: "mae"}})
+    with pytest.raises(ValueError, match=r"^metrics compare what is drawn"):
+        small(stripes).compile("adam", None, None, {"z_mean": "mae"})  # named or not
     vae = small(stripes, compiled={"metrics": {"decoded": ["mae"]}, "run_eagerly": True})
     assert "mae" in vae.evaluate(stripes, verbose=0, return_dict=True)
 
@@ -1643,7 +1645,7 @@ def test_beta_is_a_number(given):
 
 @pytest.mark.parametrize("n", [-1, 0, 2.5, True, "3"])
 def test_so_many_samples_are_a_whole_number(stripes, n):
-    with pytest.raises(ValueError, match="n must be a whole number from 1"):
+    with pytest.raises(ValueError, match="n must be a whole number of at least 1"):
         small(stripes).sample(n)
 
 

@@ -440,13 +440,19 @@ def test_a_file_where_the_folder_goes_is_refused(
     assert odd != "a file" or place.read_text() == "mine"
 
 
-def test_what_is_no_file_in_the_book_is_left_out_of_an_edition(tmp_path, monkeypatch, capsys):
+def own_book(tmp_path, monkeypatch):
+    """A copy of the chapters, to be spoilt, in the place of the book."""
     book = tmp_path / "book"
     shutil.copytree(editions.BOOK / "chapters", book / "chapters")
     for part in ("_config.yml", "_toc.yml"):
         shutil.copy2(editions.BOOK / part, book / part)
     monkeypatch.setattr(editions, "BOOK", book)
     monkeypatch.setattr(editions, "PARTS", ("_config.yml", "_toc.yml", "chapters"))
+    return book
+
+
+def test_what_is_no_file_in_the_book_is_left_out_of_an_edition(tmp_path, monkeypatch, capsys):
+    book = own_book(tmp_path, monkeypatch)
     odd = {name: book / "chapters" / f"{n}_odd.ipynb" for n, name in enumerate(ODD)}
     for name in ("a link to nothing", "a link to itself", "a pipe"):
         ODD[name](odd[name], book)
@@ -484,12 +490,7 @@ LOST["a solution that cannot be emptied"] = not_emptied
 
 @pytest.mark.parametrize("damage", LOST.values(), ids=LOST)
 def test_a_damaged_chapter_costs_that_chapter_alone(written, tmp_path, monkeypatch, capsys, damage):
-    book = tmp_path / "book"
-    shutil.copytree(editions.BOOK / "chapters", book / "chapters")
-    for part in ("_config.yml", "_toc.yml"):
-        shutil.copy2(editions.BOOK / part, book / part)
-    monkeypatch.setattr(editions, "BOOK", book)
-    monkeypatch.setattr(editions, "PARTS", ("_config.yml", "_toc.yml", "chapters"))
+    book = own_book(tmp_path, monkeypatch)
     lost = book / "chapters" / CHAPTERS[1].name
     lost.write_bytes(damage(lost.read_bytes()))
     for _ in range(2):  # also over an edition that is there
