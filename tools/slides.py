@@ -307,11 +307,11 @@ def _clean(chapter: Tag, page: Path, built: Path) -> None:
         if isinstance(before := citation.previous_sibling, NavigableString):
             before.replace_with(before.rstrip())
         citation.decompose()
-    for extra in chapter.select("a.headerlink, .section-number, script, style"):
+    for extra in chapter.select("a.headerlink, .section-number, script, style:not(svg *)"):
         extra.decompose()
     for leading in chapter.select("a"):
         leading.unwrap()
-    for tag in chapter.select("[id]"):
+    for tag in chapter.select("[id]:not(svg *)"):  # the parts of a drawing name each other
         del tag["id"]
     for table in chapter.select("table"):
         del table["border"]

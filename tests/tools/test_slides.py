@@ -529,6 +529,10 @@ Mind the step.
 
 <svg viewBox="0 0 9 9"><title>a line</title><line x2="9" y2="9"/></svg>
 
+<svg viewBox="0 0 9 9"><style>.faint {{opacity: 0.5}}</style><defs><linearGradient id="fade"><stop
+stop-color="red"/></linearGradient><circle id="dot" r="4"/></defs><rect fill="url(#fade)" width="9"
+height="9"/><use href="#dot" class="faint"/></svg>
+
 ## In pieces
 
 <picture><source srcset="https://example.org/a.webp"><img src="../_images/before.png"
@@ -599,6 +603,8 @@ def test_every_picture_of_a_teacher_is_on_a_slide_of_its_heading(taught, tmp_pat
     assert "What is to be seen." in deck.find("img", alt="with a caption").parent.get_text()
     assert "Another word ." in body(deck, "In a sentence")
     assert len(deck.select(".slide svg line")) == 1
+    # What a drawing refers to within itself: by an address, by a name, by a class.
+    assert len(deck.select("svg #fade, svg #dot, svg style")) == 3
     assert "Mind the step." in body(deck, "In a warning")
     assert "On the web: a dot" in body(deck, "On the web")
     assert "iframe https://example.org/film" in body(deck, "Moving")
