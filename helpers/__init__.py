@@ -102,32 +102,36 @@ def silent_stderr() -> Iterator[None]:
             os.close(nowhere)
 
 
-def unmasked(name: str, values: Any) -> Any:
-    """Refuse values that are masked: as a plain array they would count like any other.
+def as_array(name: str, values: Any) -> np.ndarray:
+    """Take values as an array, and nothing that only looks like one.
 
     Parameters
     ----------
     name : str
         What the values are called in the error.
     values : array_like
-        Perhaps a masked array of NumPy, or a list with masked values in it.
+        Perhaps a masked array of NumPy, or a list with masked values in it: as a plain array they
+        would count like any other. Perhaps rows of different lengths.
 
     Returns
     -------
-    array_like
+    ndarray
         The values as they are.
 
     Raises
     ------
     ValueError
-        Some of them are masked.
+        Some of them are masked, or a row is longer than another one.
 
     Examples
     --------
     >>> import numpy as np
-    >>> unmasked("score", np.ma.masked_equal([0.5, -1.0], -1.0))
+    >>> as_array("score", np.ma.masked_equal([0.5, -1.0], -1.0))
     Traceback (most recent call last):
     ValueError: score must hold no masked value, found 1 masked values
+    >>> as_array("score", [[1], [1, 2]])
+    Traceback (most recent call last):
+    ValueError: score must be an array, found rows of different lengths
     """
     import numpy as np  # here: tools.check runs before anything is installed
 
@@ -135,7 +139,10 @@ def unmasked(name: str, values: Any) -> Any:
     masked = [np.ma.count_masked(part) for part in parts if isinstance(part, np.ma.MaskedArray)]
     if n_masked := int(sum(masked)):
         raise ValueError(f"{name} must hold no masked value, found {n_masked} masked values")
-    return values
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array, found rows of different lengths") from error
 
 
 def whole_number(name: str, value: Any, at_least: int = 1) -> int:
@@ -203,7 +210,7 @@ def yes_or_no(name: str, values: ArrayLike) -> np.ndarray:
     """
     import numpy as np  # here: tools.check runs before anything is installed
 
-    values = np.asarray(unmasked(name, values))
+    values = as_array(name, values)
     if values.dtype.kind not in "buif":
         raise ValueError(f"{name} must hold 0 and 1 only, found dtype {values.dtype}")
     yes = values == 1

@@ -12,6 +12,8 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from helpers import as_array
+
 # All lengths in mm. Of a head, 2 mm show what is brain; the skull leaves room for a slip of one.
 _STEP = 2.0
 _SHADING = 20.0  # over which coils and slices change the brightness of one tissue
@@ -58,7 +60,7 @@ def find_brain(volume: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     >>> round(float(np.mean(brain == (radius < 60))), 2)
     1.0
     """
-    volume = np.asarray(volume, dtype=np.float32)
+    volume = as_array("volume", volume).astype(np.float32, copy=False)
     spacing = np.asarray(spacing, dtype=float)
     if volume.ndim != 3 or not volume.size or not np.isfinite(volume).all():
         bad = volume.size - np.isfinite(volume).sum()

@@ -22,7 +22,7 @@ from scipy.ndimage import (
 )
 from scipy.optimize import minimize
 
-from helpers import yes_or_no
+from helpers import as_array, yes_or_no
 from helpers.intensity import normalize_intensity
 from helpers.patches import extract_patches
 from helpers.scans import Scan
@@ -86,7 +86,10 @@ def relative_to_mode(volume: np.ndarray, brain: np.ndarray) -> np.ndarray:
     >>> bool(abs(np.median(relative)) < 0.02)
     True
     """
-    volume, brain = np.asarray(volume, dtype=np.float32), yes_or_no("brain", brain)
+    volume, brain = (
+        as_array("volume", volume).astype(np.float32, copy=False),
+        yes_or_no("brain", brain),
+    )
     if volume.shape != brain.shape:
         raise ValueError(f"volume has shape {volume.shape}, brain has {brain.shape}")
     inside = volume[brain]
@@ -145,7 +148,10 @@ def find_midline(volume: np.ndarray, brain: np.ndarray, spacing: Sequence[float]
     >>> round(midline.offset)  # the middle of columns 4 to 34, in mm
     19
     """
-    volume, brain = np.asarray(volume, dtype=np.float32), yes_or_no("brain", brain)
+    volume, brain = (
+        as_array("volume", volume).astype(np.float32, copy=False),
+        yes_or_no("brain", brain),
+    )
     if volume.shape != brain.shape or volume.ndim != 3:
         raise ValueError(
             "volume and brain must be (slices, rows, columns), found shapes "
@@ -218,7 +224,7 @@ def mirror(
     >>> mirror(np.array([[[1, 2, 3]]])).tolist()
     [[[3, 2, 1]]]
     """
-    volume = np.asarray(volume)
+    volume = as_array("volume", volume)
     if midline is None:
         return volume[..., ::-1]
     normal, spacing = np.asarray(midline.normal), np.asarray(midline.spacing)
@@ -333,7 +339,7 @@ def even_out(
     [105, 105, 317]
     """
     brain = yes_or_no("brain", brain)
-    positive = np.asarray(dwi)[brain]
+    positive = as_array("dwi", dwi)[brain]
     lowest = 0.05 * np.median(positive)
     level = np.where(brain, np.log(np.maximum(dwi, lowest)), 0).astype(np.float32)
     both = (brain & (mirror(brain.astype(np.float32), midline) > 0.99)).astype(np.float32)
@@ -487,7 +493,10 @@ def gather(
     >>> [round(float(found[0, n, n]), 1) for n in (10, 30, 20)]
     [0.3, 2.1, 0.0]
     """
-    values, brain = np.asarray(values, dtype=np.float32), yes_or_no("brain", brain)
+    values, brain = (
+        as_array("values", values).astype(np.float32, copy=False),
+        yes_or_no("brain", brain),
+    )
     if values.shape != brain.shape or values.ndim != 3:
         raise ValueError(
             "values and brain must be (slices, rows, columns), found shapes "
@@ -732,7 +741,7 @@ def patch_means(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _checked(values, inside) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    values, inside = np.asarray(values), yes_or_no("inside", inside)
+    values, inside = as_array("values", values), yes_or_no("inside", inside)
     if values.shape != inside.shape or values.ndim != 3:
         raise ValueError(
             "values and inside must be (n, height, width), found shapes "

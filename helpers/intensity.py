@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from helpers import yes_or_no
+from helpers import as_array, yes_or_no
 
 
 def normalize_intensity(
@@ -88,7 +88,7 @@ def _checked_percentiles(percentiles: tuple[float, float]) -> tuple[float, float
 
 
 def _finite_voxels(volume: ArrayLike) -> np.ndarray:
-    voxels = np.asarray(volume)
+    voxels = as_array("volume", volume)
     if voxels.dtype.kind not in "buif":
         raise ValueError(f"volume must hold real numbers, found dtype {voxels.dtype}")
     # In double precision, so that no integer overflows and no large offset swallows the contrast.
@@ -102,7 +102,7 @@ def _finite_voxels(volume: ArrayLike) -> np.ndarray:
 
 
 def _checked_mask(mask: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    mask = np.asarray(mask)
+    mask = as_array("mask", mask)
     if mask.shape != shape:
         raise ValueError(f"mask must have the volume's shape {shape}, found {mask.shape}")
     return yes_or_no("mask", mask)

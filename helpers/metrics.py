@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.model_selection import GroupKFold
 
-from helpers import in_words, unmasked, whole_number, yes_or_no
+from helpers import as_array, in_words, whole_number, yes_or_no
 from helpers.rehearsal import fewer
 
 
@@ -188,8 +188,8 @@ def patient_bootstrap(
     ------
     ValueError
         For arrays of different length, labels other than yes and no, a single kind of patch, a
-        score that is not finite, a patch without a patient, one patient, no resample, or a metric
-        that is no finite number on one of them.
+        score that is not finite, a patch without a patient, one patient, no resample, a seed that
+        is no whole number, or a metric that is no finite number on one of them.
 
     References
     ----------
@@ -203,6 +203,7 @@ def patient_bootstrap(
     """
     is_lesion, score = _checked(is_lesion, score)
     whole_number("n_resamples", n_resamples)
+    whole_number("seed", seed, at_least=0)
     subject_ids = _checked_patients(is_lesion, subject_ids)
     patients, owner = np.unique(subject_ids, return_inverse=True)
     patches_of = [np.flatnonzero(owner == patient) for patient in range(len(patients))]
@@ -271,6 +272,8 @@ def patient_draws(
         raise ValueError(f"score must be one-dimensional, found shape {score.shape}")
     _check_purity(purity)
     whole_number("n_draws", n_draws)
+    # With none, each score would be drawn other patients, and no two could be subtracted.
+    whole_number("seed", seed, at_least=0)
     subject_ids = _checked_patients(is_lesion, subject_ids)
     order = np.argsort(-score)
     truth = is_lesion[order]
@@ -370,7 +373,8 @@ def patient_folds(subject_ids: np.ndarray, n_folds: int = 4, seed: int = 0) -> F
     Raises
     ------
     ValueError
-        For fewer patients than folds, less than two folds, or a patch without a patient.
+        For fewer patients than folds, less than two folds, a patch without a patient, or a seed
+        that is no whole number.
 
     Examples
     --------
@@ -387,6 +391,7 @@ def patient_folds(subject_ids: np.ndarray, n_folds: int = 4, seed: int = 0) -> F
             f"n_folds must be a whole number from 2 to the number of patients, found {n_folds!r} "
             f"folds and {n_patients} patients"
         )
+    whole_number("seed", seed, at_least=0)
     splitter = GroupKFold(n_folds, shuffle=True, random_state=seed)
     return Folds(splitter.split(subject_ids, groups=subject_ids), subject_ids)
 
@@ -473,7 +478,9 @@ def _check_folds(folds, codes, is_lesion) -> None:
                 f"is_lesion must hold a label for each patch of the folds, found {len(is_lesion)}: "
                 f"fold {number} asks for others"
             ) from error
-        found = [np.shape(unmasked(f"codes of fold {number}", half))[0] for half in halves]
+        for half in halves:
+            as_array(f"codes of fold {number}", half)
+        found = [np.shape(half)[0] for half in halves]
         if found != expected:
             raise ValueError(
                 f"codes of fold {number} must be {expected[0]} to fit on and {expected[1]} held "
@@ -511,7 +518,7 @@ def _named(name, values) -> tuple[np.ndarray, int]:
     """Take names as an array, and count those that are none: None, NaN and empty text."""
     from pandas import isna  # seldom loaded already
 
-    names = np.asarray(unmasked(name, values))
+    names = as_array(name, values)
     given = names
     if isinstance(values, (list, tuple)) and names.dtype.kind in "US":
         # NumPy made text of all that stands beside text in a list: of numbers, None and NaN, too.
@@ -588,14 +595,14 @@ def _checked(is_lesion, score, name="score") -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draws(name, values) -> np.ndarray:
-    values = np.asarray(unmasked(name, values))
+    values = as_array(name, values)
     if values.dtype.kind == "O" and all(isinstance(value, Real) for value in values.flat):
         values = values.astype(float)  # as pandas holds numbers beside a column of another kind
     return _numbers(name, values)
 
 
 def _numbers(name, values) -> np.ndarray:
-    values = np.asarray(unmasked(name, values))
+    values = as_array(name, values)
     if values.dtype.kind not in "buif":
         raise ValueError(f"{name} must hold real numbers, found dtype {values.dtype}")
     return values.astype(float)

@@ -577,7 +577,7 @@ def train_mirror_vae(
             "windows must hold at least one window, as cut_windows gives them; found shape "
             f"{np.shape(windows)}"
         )
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(whole_number("seed", seed, at_least=0))
     vae = build_mirror_vae(latent_dim, beta=beta, window=windows.shape[1])
     windows = windows.copy()
     windows[1::2] = windows[1::2, :, ::-1]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from helpers import as_array
+
 
 @dataclass(frozen=True, eq=False)
 class PatchSet:
@@ -148,7 +150,7 @@ def extract_patches(
     >>> cut.patches.shape, cut.locations[-1].tolist()
     ((8, 28, 28), [1, 28, 28])
     """
-    volume = np.asarray(volume)
+    volume = as_array("volume", volume)
     if volume.ndim != 3 or volume.size == 0:
         raise ValueError(
             f"volume must have the axes (slices, rows, columns), found shape {volume.shape}"
@@ -220,7 +222,7 @@ def reconstruct_from_patches(
     >>> bool((back == volume).all())
     True
     """
-    patches, locations = np.asarray(patches), np.asarray(locations)
+    patches, locations = as_array("patches", patches), as_array("locations", locations)
     if patches.ndim == 1:
         if patch_size is None:
             raise ValueError("one value per patch needs patch_size, found None")
@@ -356,7 +358,7 @@ def _mask_fraction(name, mask, volume, size, counts) -> tuple[np.ndarray, int]:
     """Each patch's share of mask voxels, and the mask voxels outside the grid."""
     if mask is None:
         return np.full(math.prod(counts), np.nan, np.float32), 0
-    mask = np.asarray(mask)
+    mask = as_array(name, mask)
     if mask.shape != volume.shape:
         raise ValueError(f"{name} has shape {mask.shape}, the volume has {volume.shape}")
     if mask.dtype != bool:

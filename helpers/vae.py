@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.mixture import GaussianMixture
 
-from helpers import silent_stderr, whole_number
+from helpers import as_array, silent_stderr, whole_number
 from helpers.rehearsal import fewer
 
 # By this variable joblib shares out the cores among its processes; TensorFlow reads another one.
@@ -492,15 +492,15 @@ class OwnLoss(keras.Model):
             )
         if not hasattr(x, "__array__"):
             return tuple(part for part in (x, y, sample_weight, *more) if part is not None)
-        x = _array(x)
-        if y is not None and np.array_equal(x, y := _array(y)):
+        x = _array(f"{where}x", x)
+        if y is not None and np.array_equal(x, y := _array(f"{where}y", y)):
             y = x  # a copy is no other image
         n = len(self._images(f"{where}x", x, bounded=y is None or y is x))
         if not n:
             raise ValueError(f"{where}x must hold at least one image, found none")
         parts = {} if y is None else {"y": self._images(f"{where}y", y)}
         if sample_weight is not None:
-            weights = _one_each(_array(sample_weight))
+            weights = _one_each(_array(f"{where}sample_weight", sample_weight))
             parts["sample_weight"] = weights
             _check_shape(f"{where}sample_weight", weights, (None,))
             _check_pixels(f"{where}sample_weight", weights, "gaussian")
@@ -526,7 +526,7 @@ class OwnLoss(keras.Model):
     @staticmethod
     def _taken(name, x, shape, likelihood="gaussian") -> np.ndarray:
         """Take an array of (any number, as in the shape) that a likelihood can use."""
-        x = _array(x)
+        x = _array(name, x)
         _check_shape(name, x, shape)
         _check_pixels(name, x, likelihood)
         return x
@@ -563,6 +563,15 @@ class OwnLoss(keras.Model):
         z_mean, z_log_var = self._run(self.encoder, x)
         self._check_codes(z_mean + z_log_var, unseen=False)
         return z_mean, z_log_var
+
+    @functools.wraps(keras.Model.save)
+    def save(self, filepath, *args, **settings):
+        if str(filepath).lower().endswith((".h5", ".hdf5")):
+            raise ValueError(
+                "filepath must end in .keras, since a model of its own kind cannot be kept in "
+                f"HDF5, or take save_weights and .weights.h5; found {filepath}"
+            )
+        super().save(filepath, *args, **settings)
 
     def export(self, filepath, format=None, **settings):
         """Export what needs no noise: images to a dictionary of their codes and what these draw.
@@ -751,6 +760,8 @@ class VAE(OwnLoss):
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
         """Decode n draws from the prior into new images; one seed gives one set."""
         n = whole_number("n", n)
+        if seed is not None:
+            whole_number("seed", seed, at_least=0)
         rng = np.random.default_rng(seed)
         noise = rng.standard_normal((n, self.decoder.input_shape[-1]))
         if self.components > 1:
@@ -1028,7 +1039,7 @@ def fit_dense_vae(
     >>> vae.encode(x)[0].shape, "val_loss" in history
     ((40, 5), True)
     """
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(whole_number("seed", seed, at_least=0))
     vae = build_dense_vae(latent_dim, input_shape=np.shape(train)[1:], **settings)
     history = fit_vae(vae, train, epochs=epochs, batch_size=batch_size, validation=validation)
     return vae, history
@@ -1072,10 +1083,8 @@ def _to_learn_from(vae, name, x) -> np.ndarray | keras.utils.PyDataset:
     return x
 
 
-def _array(x) -> np.ndarray:
-    if hidden := np.ma.count_masked(x) if isinstance(x, np.ma.MaskedArray) else 0:
-        raise ValueError(f"an array must have no mask, found {hidden} masked values of {x.size}")
-    return ops.convert_to_numpy(x) if ops.is_tensor(x) else _native(np.asarray(x))
+def _array(name, x) -> np.ndarray:
+    return ops.convert_to_numpy(x) if ops.is_tensor(x) else _native(as_array(name, x))
 
 
 def _native(x):

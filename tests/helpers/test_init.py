@@ -8,7 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from helpers import hear, in_words, silent_stderr, tell, yes_or_no
+from helpers import as_array, hear, in_words, silent_stderr, tell, yes_or_no
+from helpers.brain import find_brain
+from helpers.hemispheres import Midline, even_out, find_midline, gather, mirror, relative_to_mode
+from helpers.intensity import normalize_intensity
+from helpers.patches import extract_patches, reconstruct_from_patches
 
 
 def test_the_file_descriptor_is_silent_inside_and_speaks_again_after(capfd):
@@ -43,6 +47,41 @@ def test_a_block_within_a_block_gives_the_stream_back_at_the_outer_end(capfd):
         os.write(2, b"lost, too\n")
     os.write(2, b"back\n")
     assert capfd.readouterr().err == "back\n"
+
+
+RAGGED = [[1.0], [1.0, 2.0]]
+HIDDEN = np.ma.masked_less(np.arange(8.0).reshape(2, 2, 2), 1)
+MIDLINE, ONES = Midline((0.0, 0.0, 1.0), 0.5, (1.0, 1.0, 1.0)), np.ones((2, 2, 2), bool)
+ENTRANCES = {
+    "find_brain": ("volume", lambda x: find_brain(x, (1, 1, 1))),
+    "relative_to_mode": ("volume", lambda x: relative_to_mode(x, ONES)),
+    "find_midline": ("volume", lambda x: find_midline(x, ONES, (1, 1, 1))),
+    "mirror": ("volume", lambda x: mirror(x, MIDLINE)),
+    "mirror, no midline": ("volume", mirror),
+    "even_out": ("dwi", lambda x: even_out(x, ONES, MIDLINE)),
+    "gather": ("values", lambda x: gather(x, ONES, (1, 1, 1))),
+    "normalize_intensity": ("volume", normalize_intensity),
+    "the mask of normalize_intensity": ("mask", lambda x: normalize_intensity(ONES * 1.0, mask=x)),
+    "extract_patches": ("volume", lambda x: extract_patches(x, (2, 2))),
+    "its mask": ("lesion_mask", lambda x: extract_patches(ONES, (2, 2), lesion_mask=x)),
+    "reconstruct": ("patches", lambda x: reconstruct_from_patches(x, [[0, 0, 0]] * 2, (2, 2, 2))),
+}
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+def test_what_is_masked_or_ragged_is_no_array_at_any_entrance(entrance):
+    name, call = ENTRANCES[entrance]
+    with pytest.raises(ValueError, match=f"^{name} must hold no masked .* found 1 masked values$"):
+        call(HIDDEN)
+    with pytest.raises(ValueError, match=f"^{name} must be an array, found rows of different"):
+        call(RAGGED)
+
+
+def test_an_array_is_taken_as_it_is():
+    values = np.arange(3, dtype=np.int16)
+    assert as_array("values", values) is values
+    assert as_array("values", np.ma.array(values)).tolist() == [0, 1, 2]  # nothing is masked
+    assert as_array("values", [[1, 2], [3, 4]]).shape == (2, 2)
 
 
 @pytest.mark.parametrize("dtype", [bool, int, np.uint8, np.float16, np.float32, float])

@@ -604,6 +604,42 @@ def test_draws_are_counted_in_whole_numbers(n):
         patient_bootstrap(roc_auc_score, *data, n_resamples=n)
 
 
+@pytest.mark.parametrize("seed", [None, -1, 1.5, "0", True, [1, 2], np.nan])
+def test_a_seed_is_a_whole_number(seed):
+    """With none, two scores would be drawn other patients, and their difference would be noise."""
+    data = [1, 0, 1, 0], [4.0, 3.0, 2.0, 1.0], list("abab")
+    for call in (
+        lambda: patient_draws(*data, seed=seed),
+        lambda: patient_bootstrap(roc_auc_score, *data, seed=seed),
+        lambda: patient_folds(np.array(list("abab")), 2, seed=seed),
+    ):
+        with pytest.raises(ValueError, match=r"^seed must be a whole number of at least 0, found"):
+            call()
+    assert len(patient_folds(np.array(list("abab")), 2, seed=np.int8(3))) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("score", lambda ragged, y, ids: patient_draws(y, ragged, ids)),
+        ("is_lesion", lambda ragged, y, ids: patient_draws(ragged, y, ids)),
+        ("subject_ids", lambda ragged, y, ids: patient_draws(y, y, ragged)),
+        ("subject_ids", lambda ragged, y, ids: patient_folds(ragged, 2)),
+        ("labels", lambda ragged, y, ids: cluster_accuracy(ragged, y)),
+        ("draws", lambda ragged, y, ids: interval(ragged)),
+        (
+            "codes of fold 1",
+            lambda ragged, y, ids: held_out_score(
+                LogisticRegression(), [(ragged, ragged)], [(np.arange(4),) * 2], y
+            ),
+        ),
+    ],
+)
+def test_rows_of_different_lengths_are_told_with_their_name(name, call):
+    with pytest.raises(ValueError, match=f"^{name} must be an array, found rows of different"):
+        call([[1], [1, 2], [1], [0]], np.array([1, 0, 1, 0]), list("abab"))
+
+
 @pytest.mark.parametrize("n_folds", ["2", None, 2.0, np.nan, True, [2]])
 def test_folds_are_counted_in_whole_numbers(n_folds, monkeypatch):
     for quick in "01":

@@ -1632,9 +1632,38 @@ def test_metrics_look_at_what_is_drawn_and_at_nothing_else(stripes):
 def test_an_array_with_a_mask_is_refused(stripes):
     hidden = np.ma.masked_array(stripes, mask=stripes > 0.5)
     for call in (small(stripes).fit, small(stripes).encode, small(stripes).evaluate):
-        with pytest.raises(ValueError, match=r"no mask, found \d+ masked values"):
+        with pytest.raises(
+            ValueError, match=r"^x must hold no masked value, found \d+ masked values"
+        ):
             call(hidden)
     assert len(small(stripes).encode(np.ma.masked_array(stripes))[0]) == len(stripes)
+
+
+@pytest.mark.parametrize("name", ["vae.h5", "vae.HDF5", "vae.hdf5"])
+def test_what_cannot_be_kept_in_a_file_is_refused_before_it_is_begun(stripes, tmp_path, name):
+    vae = small(stripes)
+    keep = keras.callbacks.ModelCheckpoint(tmp_path / "vae.h5")
+    for call in (
+        lambda: vae.save(tmp_path / name),
+        lambda: vae.save(str(tmp_path / name), overwrite=False),
+        lambda: vae.fit(stripes, epochs=1, verbose=0, callbacks=[keep]),
+    ):
+        with pytest.raises(ValueError, match=r"^filepath must end in \.keras.* found .*vae\."):
+            call()
+    assert not list(tmp_path.iterdir())
+    vae.save_weights(tmp_path / "vae.weights.h5")
+    other = small(stripes)
+    other.optimizer.build(other.trainable_variables)  # its moments are in the file, too
+    other.load_weights(tmp_path / "vae.weights.h5")
+    assert np.array_equal(other.encode(stripes)[0], vae.encode(stripes)[0])
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "0", True, [1]])
+def test_a_seed_of_a_network_is_a_whole_number(stripes, seed):
+    flat = stripes.reshape(len(stripes), -1)
+    for call in (lambda: fit_dense_vae(flat, seed=seed), lambda: small(stripes).sample(2, seed)):
+        with pytest.raises(ValueError, match=r"^seed must be a whole number of at least 0, found"):
+            call()
 
 
 @pytest.mark.parametrize("given", [{"beta": "1"}, {"beta": None}, {"beta": [1, 2]}])
