@@ -122,7 +122,30 @@ def _main_piece(tissue: np.ndarray) -> np.ndarray:
     piece = _largest_piece(tissue & (_distance_to(core) <= _THINNING + _REGROWTH))
     closed = _closed(piece, _SULCUS)
     # Plane by plane, because a ventricle may be open above and below.
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in closed])
+    return np.stack([fill_holes(plane) for plane in closed])
+
+
+def fill_holes(mask: np.ndarray) -> np.ndarray:
+    """Add to a mask what it encloses: SciPy's ``binary_fill_holes``, several times faster.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (z, y, x) or (y, x)
+        A brain with ventricles that are dark.
+
+    Returns
+    -------
+    ndarray of bool, same shape
+        What hangs together with the edge of the array, by faces, is outside and stays so.
+
+    Examples
+    --------
+    >>> fill_holes(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)).all()
+    np.True_
+    """
+    # A frame of air makes one piece of all that is outside, the first that is found.
+    pieces, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    return pieces[(np.s_[1:-1],) * mask.ndim] != 1
 
 
 def _distance_to(mask: np.ndarray) -> np.ndarray:

@@ -21,9 +21,9 @@ from typing import TypeVar
 
 import joblib
 import numpy as np
-from scipy.ndimage import binary_fill_holes
 
 from helpers import in_words, tell, yes_or_no
+from helpers.brain import fill_holes
 from helpers.data import cached, data_folder, file_hash, find_data, writable
 from helpers.hemispheres import Descriptors, Midline, describe
 from helpers.intensity import normalize_intensity
@@ -223,7 +223,7 @@ def find_slices(*, patch: int = 28) -> Cohort | None:
     scans = []
     for image, lesion, name in zip(images, lesions, names, strict=True):
         image, lesion = (np.pad(array, margins)[None] for array in (image, lesion))
-        brain = binary_fill_holes(image[0] > 0)[None]
+        brain = fill_holes(image[0] > 0)[None]
         scans.append(Scan(name, image.astype(np.float32), lesion, brain, spacing))
     scans = scans[: fewer(len(scans), at_least=60)]
     middle = Midline((0.0, 0.0, 1.0), (scans[0].dwi.shape[2] - 1) / 2, spacing)

@@ -86,10 +86,8 @@ def relative_to_mode(volume: np.ndarray, brain: np.ndarray) -> np.ndarray:
     >>> bool(abs(np.median(relative)) < 0.02)
     True
     """
-    volume, brain = (
-        as_array("volume", volume).astype(np.float32, copy=False),
-        yes_or_no("brain", brain),
-    )
+    volume = as_array("volume", volume).astype(np.float32, copy=False)
+    brain = yes_or_no("brain", brain)
     if volume.shape != brain.shape:
         raise ValueError(f"volume has shape {volume.shape}, brain has {brain.shape}")
     inside = volume[brain]
@@ -148,10 +146,8 @@ def find_midline(volume: np.ndarray, brain: np.ndarray, spacing: Sequence[float]
     >>> round(midline.offset)  # the middle of columns 4 to 34, in mm
     19
     """
-    volume, brain = (
-        as_array("volume", volume).astype(np.float32, copy=False),
-        yes_or_no("brain", brain),
-    )
+    volume = as_array("volume", volume).astype(np.float32, copy=False)
+    brain = yes_or_no("brain", brain)
     if volume.shape != brain.shape or volume.ndim != 3:
         raise ValueError(
             "volume and brain must be (slices, rows, columns), found shapes "
@@ -493,10 +489,8 @@ def gather(
     >>> [round(float(found[0, n, n]), 1) for n in (10, 30, 20)]
     [0.3, 2.1, 0.0]
     """
-    values, brain = (
-        as_array("values", values).astype(np.float32, copy=False),
-        yes_or_no("brain", brain),
-    )
+    values = as_array("values", values).astype(np.float32, copy=False)
+    brain = yes_or_no("brain", brain)
     if values.shape != brain.shape or values.ndim != 3:
         raise ValueError(
             "values and brain must be (slices, rows, columns), found shapes "

@@ -37,6 +37,7 @@ from scipy.spatial.transform import Rotation
 from tqdm.auto import tqdm
 
 from . import whole_number
+from .brain import fill_holes
 from .scans import Case, Scan
 
 VERSION = 2  # of the simulation: raise it when the same seed gives other scans
@@ -248,7 +249,7 @@ def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
 
     maps = _templates()
     voxels = mni - TEMPLATE_ORIGIN[:, None, None, None]
-    brain = ndimage.binary_fill_holes(ndimage.map_coordinates(maps[0], voxels, order=1) > 0.5)
+    brain = fill_holes(ndimage.map_coordinates(maps[0], voxels, order=1) > 0.5)
     whole, grey, white = (ndimage.map_coordinates(m, voxels[:, brain], order=1) for m in maps)
     # Stroke patients are older than the template's people: their sulci and ventricles are wider.
     csf = np.clip(whole - grey - white, 0, 1) * rng.lognormal(1.2, 0.35)

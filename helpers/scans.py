@@ -23,10 +23,10 @@ import numpy as np
 import psutil
 import SimpleITK as sitk
 from numpy.typing import ArrayLike
-from scipy.ndimage import binary_fill_holes, distance_transform_edt
+from scipy.ndimage import distance_transform_edt, find_objects
 
 from helpers import silent_stderr
-from helpers.brain import find_brain
+from helpers.brain import fill_holes, find_brain
 
 _SUFFIXES = (".nii", ".nii.gz", ".mha")
 _ISLES_2015 = re.compile(r"VSD\..+\.(?P<kind>MR_DWI|OT)\.")
@@ -406,7 +406,7 @@ def load_case(
         subject_id=case.subject_id,
         dwi=dwi,
         lesion=None if lesion is None else sitk.GetArrayFromImage(lesion).astype(bool),
-        brain=binary_fill_holes(dwi > 0 if found is None else sitk.GetArrayViewFromImage(found)),
+        brain=fill_holes(dwi > 0 if found is None else sitk.GetArrayFromImage(found) > 0),
         spacing=_geometry(image).spacing,
     )
 
@@ -1009,12 +1009,15 @@ def _is_stripped(dwi: np.ndarray, spacing: Sequence[float]) -> bool:
     if above.mean() > 0.9 or round(ml, -2) > _BRAIN_ML[1]:
         return False
     step = max(1, round(2.0 / min(spacing[1:])))  # every 2 mm are enough
-    thinned = np.s_[:, ::step, ::step]
+    above, dwi = (values[:, ::step, ::step] for values in (above, dwi))
+    if not above.any():
+        return True
+    (box,) = find_objects(above.astype(np.uint8))  # beyond it is air
     # Slice by slice, because the volume may be a slab that goes on above and below.
     sampling = (1e6, step * spacing[1], step * spacing[2])
-    depth = distance_transform_edt(np.pad(above[thinned], ((0, 0), (1, 1), (1, 1))), sampling)
+    depth = distance_transform_edt(np.pad(above[box], ((0, 0), (1, 1), (1, 1))), sampling)
     depth = depth[:, 1:-1, 1:-1]
-    rim, core = (dwi[thinned][where] for where in ((depth > 2) & (depth < 8), depth > 20))
+    rim, core = (dwi[box][where] for where in ((depth > 2) & (depth < 8), depth > 20))
     return not (rim.size and core.size) or bool(np.median(rim) > 0.5 * np.median(core))
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.ndimage import binary_fill_holes
 from scipy.spatial.transform import Rotation
 
-from helpers.brain import find_brain
+from helpers.brain import fill_holes, find_brain
 from helpers.phantom import SPACING, simulate_case
 from helpers.scans import find_cases, load_case, load_volume
 
@@ -228,3 +229,14 @@ class TestRealHeads:
         brain = ndimage.binary_fill_holes(scan > 0)
         for head in (scan, noisy(scan, 0.1)):
             assert dice(find_brain(head, spacing), brain) >= 0.96
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 7), (1, 9, 9), (12, 13), (3, 1, 4)])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.8, 1.0])
+def test_holes_are_filled_as_scipy_fills_them(shape, share):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mask = rng.random(shape) < share
+        before = mask.copy()
+        np.testing.assert_array_equal(fill_holes(mask), binary_fill_holes(mask))
+        assert (mask == before).all() and fill_holes(mask).dtype == bool
