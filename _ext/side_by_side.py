@@ -56,9 +56,9 @@ def _run_all(app, env, names: list[str]) -> None:
     share, timeout = cores // at_once, app.config.nb_execution_timeout
     with parallel_config("loky", n_jobs=at_once, inner_max_num_threads=share):
         runs = Parallel(return_as="generator_unordered")(
-            delayed(_run)(path, folder, timeout, share) for path in todo
+            delayed(_run)(path, timeout, share) for path in todo
         )
-        for path, seconds, trouble in runs:
+        for path, notebook, seconds, trouble in runs:
             if trouble:  # the other pages are run all the same, and kept
                 failed.append(str(path))
                 # At once: warnings are held back until all pages are read.
@@ -67,6 +67,10 @@ def _run_all(app, env, names: list[str]) -> None:
                     "Executing notebook failed:\n%s", trouble, location=env.path2doc(path)
                 )
             else:
+                # As MyST-NB keeps it, down to the seconds. Not where it ran: two pages of the same
+                # cells are kept in one place, and would be in each other's way.
+                kept = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
+                cache.cache_notebook_bundle(kept, check_validity=False, overwrite=True)
                 logger.info("%s: executed in %.2f seconds", path.name, seconds)
     if failed and app.config.nb_execution_raise_on_error:
         raise SphinxError(f"{len(failed)} notebooks failed: {', '.join(failed)}")
@@ -101,8 +105,10 @@ def _is_to_be_run(cache, path: Path) -> bool:
     return False
 
 
-def _run(path: Path, folder: str, timeout: int, share: int) -> tuple[Path, float, str | None]:
-    """Run a notebook, keep its outputs, and return how long it took and how it failed."""
+def _run(
+    path: Path, timeout: int, share: int
+) -> tuple[Path, nbformat.NotebookNode | None, float, str | None]:
+    """Run a notebook, and return it with its outputs, how long it took and how it failed."""
     os.environ["LOKY_MAX_CPU_COUNT"] = str(share)  # joblib's, as OMP_NUM_THREADS is set already
     started = time.perf_counter()
     for trials_left in reversed(range(3)):
@@ -116,9 +122,5 @@ def _run(path: Path, folder: str, timeout: int, share: int) -> tuple[Path, float
             # Two kernels that begin at once may want one port: then this one never began.
             has_begun = any(cell.get("execution_count") for cell in notebook.cells)
             if has_begun or not trials_left:
-                return path, time.perf_counter() - started, traceback.format_exc()
-    if run.err is None:
-        # As MyST-NB keeps it, down to the seconds.
-        kept = CacheBundleIn(notebook, str(path), data={"execution_seconds": run.time})
-        get_cache(folder).cache_notebook_bundle(kept, check_validity=False, overwrite=True)
-    return path, run.time, run.exc_string
+                return path, None, time.perf_counter() - started, traceback.format_exc()
+    return path, notebook, run.time, run.exc_string

@@ -191,7 +191,7 @@ def cached(compute: Callable[..., Any], *arguments, depends_on: Any = None, **se
     result = compute(*arguments, **settings)
     kept = BytesIO()
     try:
-        joblib.dump(result, kept, compress=3)
+        joblib.dump(result, kept, compress=1)  # more takes twice as long, and saves little
     except Exception as error:  # whatever an object raises that is not to be written
         tell(f"{compute.__name__}: what it returns cannot be kept ({in_words(error)})")
         return result

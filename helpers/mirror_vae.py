@@ -169,9 +169,6 @@ def windows_at(sides: np.ndarray, corners: np.ndarray, window: int = WINDOW) -> 
     >>> float(windows_at(np.ones((2, 30, 30, 5), "float32"), np.array([[1, -5, 0]])).mean())
     0.75
     """
-    padded = np.pad(sides, ((0, 0), (window, window), (window, window), (0, 0)))
-    shape = (1, window, window, sides.shape[3])
-    views = np.lib.stride_tricks.sliding_window_view(padded, shape)[:, :, :, 0, 0]
     z, *corner = np.transpose(corners)
     if n_beyond := np.count_nonzero((z < 0) | (z >= len(sides))):
         raise ValueError(
@@ -179,10 +176,17 @@ def windows_at(sides: np.ndarray, corners: np.ndarray, window: int = WINDOW) -> 
         )
     # From a window's length beyond the edge on there is nothing but air.
     row, column = (
-        np.clip(start + window, 0, length - 1)
-        for start, length in zip(corner, views.shape[1:3], strict=True)
+        np.clip(start, -window, length)
+        for start, length in zip(corner, sides.shape[1:3], strict=True)
     )
-    return np.ascontiguousarray(views[z, row, column])
+    air = [
+        (max(0, -first.min(initial=0)), max(0, first.max(initial=0) + window - length))
+        for first, length in zip((row, column), sides.shape[1:3], strict=True)
+    ]
+    padded = np.pad(sides, ((0, 0), *air, (0, 0)))
+    shape = (1, window, window, sides.shape[3])
+    views = np.lib.stride_tricks.sliding_window_view(padded, shape)[:, :, :, 0, 0]
+    return np.ascontiguousarray(views[z, row + air[0][0], column + air[1][0]])
 
 
 def windows_around(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ else:
     raise TimeoutError("OTHER did not come")
 print("NAME met", "OTHER")
 """
+SECOND = "Path('each.ran').read_text() == 'xx'"
 ALONE = """open("NAME.ran", "a").write("x")
 print("NAME ran", "alone")
 """
@@ -104,9 +106,23 @@ def test_two_pages_run_at_once_and_each_of_them_once(tmp_path):
 def test_pages_share_the_cores(tmp_path):
     pages = {f"page_{n}": THREADS for n in range(min(cpu_count(), side_by_side.AT_MOST))}
     book = write_book(tmp_path, **pages)
-    assert build(book).returncode == 0
+    run = build(book)
+    assert run.returncode == 0, run.stderr
     each = cpu_count() // len(pages)
     assert all(f"threads {each} {each}\n" in shown(book, page) for page in pages)
+
+
+@two_cores
+def test_pages_of_the_same_cells_are_not_in_each_others_way(tmp_path):
+    """They are kept in one place: two that ended at once used to remove each other's outputs."""
+    together = MEET.replace("NAME", "each").replace('Path("OTHER.ran").exists()', SECOND)
+    for _ in range(3):
+        book = write_book(tmp_path, one=together, two=together)
+        run = build(book)
+        assert run.returncode == 0, run.stderr
+        assert all("each met" in shown(book, page) for page in ("one", "two"))
+        shutil.rmtree(book / "_build")
+        (book / "each.ran").unlink()
 
 
 @two_cores
