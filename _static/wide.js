@@ -1,6 +1,6 @@
 // What is wider than a screen. On a narrow one a figure keeps the size at which its smallest words
-// can be read, and is scrolled within its frame; and whatever is scrolled, figures and tables, fades
-// out where it goes on. Without this script figures are as wide as the screen.
+// can be read, and is scrolled within its frame; and whatever is scrolled, figures, tables and code,
+// fades out where it goes on. Without this script figures are as wide as the screen.
 (function () {
   "use strict";
 
@@ -20,7 +20,7 @@
 
   function enlarge(image) {
     const least = Math.ceil((image.naturalWidth * LEGIBLE) / SMALLEST);
-    image.style.minWidth = narrow.matches ? `max(100%, ${least}px)` : "";
+    image.style.width = narrow.matches ? `max(100%, ${least}px)` : "";
   }
 
   function watch(box) {
@@ -43,6 +43,7 @@
       image.complete ? refit() : image.addEventListener("load", refit);
       narrow.addEventListener("change", refit);
     }
-    document.querySelectorAll(".pst-scrollable-table-container, div.output.text_html").forEach(box => watch(box)());
+    const others = ".pst-scrollable-table-container, div.output.text_html, article pre";
+    document.querySelectorAll(others).forEach(box => watch(box)());
   });
 })();

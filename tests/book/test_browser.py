@@ -124,11 +124,27 @@ def test_a_page_is_no_wider_than_a_phone(on_a_phone):
 def test_no_word_of_a_figure_is_too_small_on_a_phone(on_a_phone):
     figures = on_a_phone.evaluate(
         "() => [...document.querySelectorAll('div.cell_output figure img')]"
-        ".map(i => [i.closest('figure').id, i.clientWidth / i.naturalWidth])"
+        ".map(i => [i.closest('figure').id, i.clientWidth / i.naturalWidth,"
+        " i.clientWidth / i.closest('.figure-frame').clientWidth])"
     )
     # 8 points is the smallest type of all figures, see test_no_word_of_a_figure_is_under_8_points.
-    pixels = {name: 8 / 72 * plt.rcParams["figure.dpi"] * scale for name, scale in figures}
+    pixels = {name: 8 / 72 * plt.rcParams["figure.dpi"] * scale for name, scale, _ in figures}
     assert all(size >= 8.99 for size in pixels.values()), pixels
+    # Nor is any larger than it needs to be: as much of a figure as can be is on the screen.
+    assert all(pixels[name] < 9.1 or screens < 1.01 for name, _, screens in figures), figures
+
+
+def test_what_goes_on_beyond_its_edge_says_so(on_a_phone):
+    """Figures, tables and code."""
+    goes_on, said = (
+        on_a_phone.evaluate(
+            "() => [...document.querySelectorAll('.figure-frame, div.output.text_html,"
+            " .pst-scrollable-table-container, article pre')].filter(box => "
+            f"{{ box.scrollLeft = 0; return {condition}; }}).map(box => box.innerText.slice(0, 40))"
+        )
+        for condition in ("box.scrollWidth > box.clientWidth + 1", "box.matches('.goes-on')")
+    )
+    assert goes_on == said
 
 
 CODE_IS_SCROLLED_BY_KEYBOARD = """[...document.querySelectorAll("pre")].every(box =>
