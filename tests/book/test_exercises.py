@@ -99,6 +99,38 @@ SUBTLER = [
     ("block-dice", "reshape(rows, size, columns, size)", "reshape(columns, size, rows, size)"),
     ("whom-next", " - (1 - p) * np.log(1 - p)", ""),
     ("mask-off", "(0, n - 1)", "(n - 1,)"),
+    ("hidden-beta", "n_pixels / n_latents", "n_pixels / 2"),
+    ("count-patches", "(rows // size) * (columns // size)", "(rows // 28) * (columns // 28)"),
+    ("put-back", "in zip(patches, locations)", "in zip(patches, [[0, 0, 0], [0, 0, 28]] * 9)"),
+    ("shine-through", " / b_value", " / 1000"),
+    (
+        "price-of-lesion",
+        "math.ceil(budget / price(pixel, drawn))",
+        "int(budget / price(pixel, drawn)) + 1",
+    ),
+    (
+        "strangers",
+        "((codes[:, None] - codes) ** 2).sum(axis=2)",
+        "abs(codes[:, None] - codes).sum(axis=2)",
+    ),
+    (
+        "strangers",
+        "((codes[:, None] - codes) ** 2).sum(axis=2)",
+        "((codes[:, None] - codes) ** 2)[..., 0]",
+    ),
+    ("commonest", "+ 0.5) * width", ") * width + 5"),
+    (
+        "tolerances",
+        "(brain, (x - mean) / np.where(brain, deviation, 1), 0)",
+        "(deviation > 0, (x - mean) / np.where(deviation > 0, deviation, 1), 0)",
+    ),
+    (
+        "mixed-order",
+        "order += [pairs[i] for i in rng.permutation(len(pairs))]",
+        "left = {p: iter(range(sizes[p])) for p in few}\n"
+        "        whose = [pairs[i][0] for i in rng.permutation(len(pairs))]\n"
+        "        order += [(p, next(left[p])) for p in whose]",
+    ),
 ]
 
 
