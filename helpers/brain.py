@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from helpers import as_array
+from helpers import as_array, yes_or_no
 
 # All lengths in mm. Of a head, 2 mm show what is brain; the skull leaves room for a slip of one.
 _STEP = 2.0
@@ -130,7 +130,7 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    mask : ndarray of bool, shape (z, y, x) or (y, x)
+    mask : ndarray of bool, or of 0 and 1, shape (z, y, x) or (y, x)
         A brain with ventricles that are dark.
 
     Returns
@@ -138,11 +138,17 @@ def fill_holes(mask: np.ndarray) -> np.ndarray:
     ndarray of bool, same shape
         What hangs together with the edge of the array, by faces, is outside and stays so.
 
+    Raises
+    ------
+    ValueError
+        For a mask of anything else.
+
     Examples
     --------
     >>> fill_holes(np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], bool)).all()
     np.True_
     """
+    mask = yes_or_no("mask", mask)
     # A frame of air makes one piece of all that is outside, the first that is found.
     pieces, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
     return pieces[(np.s_[1:-1],) * mask.ndim] != 1

@@ -240,3 +240,11 @@ def test_holes_are_filled_as_scipy_fills_them(shape, share):
         before = mask.copy()
         np.testing.assert_array_equal(fill_holes(mask), binary_fill_holes(mask))
         assert (mask == before).all() and fill_holes(mask).dtype == bool
+        for dtype in (np.uint8, int, np.float32):
+            np.testing.assert_array_equal(fill_holes(mask.astype(dtype)), fill_holes(mask))
+
+
+def test_holes_of_what_is_no_mask_are_not_filled():
+    for odd in ([[2, 1]], [[0.5, 1.0]], [[np.nan, 1.0]], np.ma.masked_equal([[0, 1]], 0)):
+        with pytest.raises(ValueError, match=r"^mask must hold"):
+            fill_holes(odd)
