@@ -25,7 +25,7 @@ import numpy as np
 from helpers import in_words, tell, yes_or_no
 from helpers.brain import fill_holes
 from helpers.data import cached, data_folder, file_hash, find_data, writable
-from helpers.hemispheres import Descriptors, Midline, describe
+from helpers.hemispheres import Descriptors, Midline, describe, find_midline
 from helpers.intensity import normalize_intensity
 from helpers.parallel import map_cases
 from helpers.patches import PatchSet, extract_patches
@@ -357,7 +357,16 @@ def load_sides(case: Case | Scan, midline: Midline | None = None) -> np.ndarray:
 def _both_sides(case: Case | Scan, midline: Midline | None) -> np.ndarray:
     from helpers.mirror_vae import both_sides  # here: it brings Keras, and takes as long
 
-    return both_sides(load_scan(case), wide=True, even=midline is None, midline=midline)
+    scan, found = _load_with_midline(case, midline)
+    return both_sides(scan, wide=True, even=midline is None, midline=found)
+
+
+def _load_with_midline(case: Case | Scan, midline: Midline | None) -> tuple[Scan, Midline]:
+    """Load a case, and find its midline once unless that is known."""
+    scan = load_scan(case)
+    if midline is None:
+        midline = _kept(find_midline, case, scan.dwi, scan.brain, scan.spacing)
+    return scan, midline
 
 
 def load_patches(
@@ -407,12 +416,13 @@ def _cut_case(case: Case, **settings) -> PatchSet:
     return brain_patches(load_scan(case), **settings)
 
 
-def _kept(compute: Callable[..., Result], case: Case | Scan, **settings) -> Result:
-    """Compute something of a scan once, and keep it by the content of the scan's files."""
+def _kept(compute: Callable[..., Result], case: Case | Scan, *of_case, **settings) -> Result:
+    """Compute something of a case, or of what it holds, once; kept by its files' content."""
+    given = of_case or (case,)
     if isinstance(case, Scan):  # a slice in memory takes no longer than a look at what was kept
-        return compute(case, **settings)
+        return compute(*given, **settings)
     content = file_hash(case.dwi, case.lesion)
-    return cached(compute, case, depends_on=(case.subject_id, content), **settings)
+    return cached(compute, *given, depends_on=(case.subject_id, content), **settings)
 
 
 def brain_patches(
@@ -496,8 +506,9 @@ def _describe_all(cases: Sequence[Case | Scan], *, client=None, **settings) -> D
     return Descriptors.concatenate(map_cases(describe_one, cases, client=client))
 
 
-def _describe_case(case: Case | Scan, **settings) -> Descriptors:
-    return describe(load_scan(case), **settings)
+def _describe_case(case: Case | Scan, midline: Midline | None = None) -> Descriptors:
+    scan, midline = _load_with_midline(case, midline)
+    return describe(scan, midline=midline)
 
 
 @dataclass

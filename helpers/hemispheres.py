@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
+import SimpleITK as sitk
 from scipy.ndimage import (
-    affine_transform,
     gaussian_filter,
     gaussian_filter1d,
     grey_dilation,
@@ -226,10 +226,14 @@ def mirror(
     normal, spacing = np.asarray(midline.normal), np.asarray(midline.spacing)
     if midline.normal == (0, 0, 1) and (last := 2 * midline.offset / spacing[2]).is_integer():
         return _reversed_columns(volume.astype(np.float32), int(last), outside)
-    # The reflection p - 2 (n·p - d) n, from millimetres to voxels.
-    reflection = (np.eye(3) - 2 * np.outer(normal, normal)) * spacing / spacing[:, None]
-    shift = 2 * midline.offset * normal / spacing
-    return affine_transform(volume.astype(np.float32), reflection, shift, order=1, cval=outside)
+    image = sitk.GetImageFromArray(volume.astype(np.float32))
+    image.SetSpacing(spacing[::-1].tolist())
+    x_y_z = normal[::-1]  # as SimpleITK counts
+    reflection = sitk.AffineTransform(3)  # p - 2 (n·p - d) n, in millimetres
+    reflection.SetMatrix((np.eye(3) - 2 * np.outer(x_y_z, x_y_z)).ravel().tolist())
+    reflection.SetTranslation((2 * midline.offset * x_y_z).tolist())
+    mirrored = sitk.Resample(image, reflection, sitk.sitkLinear, float(outside))
+    return sitk.GetArrayFromImage(mirrored)
 
 
 def _reversed_columns(volume: np.ndarray, last: int, outside: float) -> np.ndarray:

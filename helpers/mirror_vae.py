@@ -8,6 +8,7 @@ what it expects and how far off it may be. No lesion mask is used anywhere in th
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 from itertools import product
 
@@ -40,6 +41,8 @@ from helpers.vae import (
 WINDOW, PIXEL = 20, 2.0
 #: The same of a wide window, which sees more of the brain and less of its folds: 56 × 56 mm.
 WIDE_WINDOW, WIDE_PIXEL = 14, 4.0
+#: Standard deviation, in mm, of the bell by which the pixels of a wide window count.
+BELL = 16.0
 #: What each pixel of a window holds; the encoder sees all of it, the decoder all but the first two.
 CHANNELS = ("own side", "own brain", "other side", "other brain", "brightest nearby")
 
@@ -240,13 +243,16 @@ class MirrorVAE(OwnLoss):
         and the log-variance of each pixel, each (batch, window, window).
     beta : float
         Weight of the KL term.
+    reach : float
+        Standard deviation, in pixels, of a bell around the window's middle: by its height each
+        pixel counts in the reconstruction. By default all count alike.
 
     Raises
     ------
     ValueError
-        For a negative beta; of ``compile``, for a loss, since this model brings its own; of ``fit``
-        and its like, for windows, targets or weights that it cannot take, for ``class_weight``, and
-        for a loss that is not finite.
+        For a negative beta, or a reach that is not above 0; of ``compile``, for a loss, since this
+        model brings its own; of ``fit`` and its like, for windows, targets or weights that it
+        cannot take, for ``class_weight``, and for a loss that is not finite.
 
     References
     ----------
@@ -262,6 +268,16 @@ class MirrorVAE(OwnLoss):
     >>> [part.shape for part in vae.expect(windows[..., 2:])]
     [(6, 20, 20), (6, 20, 20)]
     """
+
+    def __init__(self, encoder, decoder, *, beta=1.0, reach=math.inf, **kwargs):
+        super().__init__(encoder, decoder, beta=beta, **kwargs)
+        if isinstance(reach, bool) or not (isinstance(reach, numbers.Real) and reach > 0):
+            raise ValueError(f"reach must be a number of pixels above 0, found {reach!r}")
+        self.reach = float(reach)
+        self.bell = _bell(encoder.input_shape[1], self.reach)
+
+    def get_config(self):
+        return {**super().get_config(), "reach": self.reach}
 
     def call(self, windows, training=False):
         """Encode, sample and decode: z_mean, z_log_var, and each pixel's mean and log_var."""
@@ -280,11 +296,10 @@ class MirrorVAE(OwnLoss):
 
     def _spent(self, target, y_pred):
         y_pred = {name: ops.cast(part, "float32") for name, part in y_pred.items()}
-        own, mean = self._compared(target, y_pred)
-        brain = ops.cast(target[..., 1], "float32")
-        # Outside the brain the decoder is told the truth, at a spread that costs no nat.
-        log_var = brain * y_pred["log_var"] - (1 - brain) * math.log(2 * math.pi)
-        reconstruction = reconstruction_loss(own, mean, "gaussian", log_var)
+        own, brain = (ops.cast(target[..., n], "float32") for n in (0, 1))
+        reconstruction = reconstruction_loss(
+            own, y_pred["mean"], "gaussian", y_pred["log_var"], brain * self.bell
+        )
         # Of more brain than a pixel holds there is no bound to what the window would seem to gain.
         within = ops.all(ops.abs(brain - 0.5) <= 0.5 + ROUNDING, axis=(1, 2))
         reconstruction = ops.where(within, reconstruction, math.nan)
@@ -403,8 +418,7 @@ def patch_surprise(vae: MirrorVAE, windows: np.ndarray, *, beyond: float = 2.0) 
     surprise = vae.surprise(windows)
     size = surprise.shape[1]
     pixel = WIDE_PIXEL if size == WIDE_WINDOW else PIXEL
-    bell = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) * pixel / 16) ** 2)
-    weight = np.outer(bell, bell).astype(np.float32) * windows[..., 1]
+    weight = _bell(size, BELL / pixel) * windows[..., 1]
     total = (weight * np.maximum(surprise - beyond, 0)).sum(axis=(1, 2))
     return total / np.maximum(weight.sum(axis=(1, 2)), 1e-6)
 
@@ -472,7 +486,8 @@ def build_mirror_vae(
     beta : float
         See `MirrorVAE`.
     window : int
-        Rows and columns of a window.
+        Rows and columns of a window. Wide ones are for the patch in their middle, so by a bell of
+        16 mm their middle counts most.
 
     Returns
     -------
@@ -506,7 +521,8 @@ def build_mirror_vae(
     log_var = layers.Rescaling(4.0, offset=-1.0, **precise)(log_var)
     log_var = layers.Reshape(square, name="log_var", **precise)(log_var)
     decoder = keras.Model([z, other], [mean, log_var], name="decoder")
-    return MirrorVAE(encoder, decoder, beta=beta)
+    reach = BELL / WIDE_PIXEL if window == WIDE_WINDOW else math.inf
+    return MirrorVAE(encoder, decoder, beta=beta, reach=reach)
 
 
 def fit_mirror_vae(
@@ -654,6 +670,12 @@ def surprise_map(
     found = smooth_in_brain(found, sides[..., 1] > 0, 1 / PIXEL)
     scale = np.divide(scan.dwi.shape, found.shape)
     return np.where(scan.brain, _resize(found, scale, scan.dwi.shape), 0).astype(np.float32)
+
+
+def _bell(window: int, reach: float) -> np.ndarray:
+    """Weigh the pixels of a window by a bell around its middle, whose height is 1."""
+    row = np.exp(-0.5 * ((np.arange(window) - (window - 1) / 2) / reach) ** 2)
+    return np.outer(row, row).astype(np.float32)
 
 
 def _resize(volume: np.ndarray, scale, shape=None) -> np.ndarray:

@@ -121,7 +121,7 @@ def kl_to_mixture(z_mean, z_log_var, log_weights, means, log_vars):
     return bound, ops.exp(log_weights - kl + bound[:, None])
 
 
-def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
+def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0, weight=1.0):
     """Negative log-likelihood of the images under the decoder, −log P(x|z), in nats.
 
     Parameters
@@ -137,6 +137,9 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
     log_var : tensor of float
         Logarithm of the Gaussians' variance, one for all pixels; a `VAE` learns it if the
         likelihood says so, and leaves it at 0 otherwise.
+    weight : tensor of float
+        How much each pixel counts, in a shape that can be broadcast to that of x: 0 leaves a pixel
+        out.
 
     Returns
     -------
@@ -177,11 +180,11 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
     # Half a precision is too little for a sum over pixels, and Keras' networks may run in it.
     dtypes = {keras.backend.standardize_dtype(part.dtype) for part in (x, decoded)}
     dtype = "float64" if dtypes == {"float64"} else "float32"
-    x, decoded, log_var = (ops.cast(part, dtype) for part in (x, decoded, log_var))
+    x, decoded, log_var, weight = (ops.cast(part, dtype) for part in (x, decoded, log_var, weight))
     axes = tuple(range(1, len(x.shape)))
     if likelihood in ("gaussian", "learned_gaussian"):
         squared = ops.square(x - decoded) * ops.exp(-log_var)
-        return ops.sum(0.5 * (squared + log_var + math.log(2 * math.pi)), axis=axes)
+        return ops.sum(0.5 * weight * (squared + log_var + math.log(2 * math.pi)), axis=axes)
     # Outside of [0, 1] there is no bound to what a pixel would seem to gain.
     inside = ops.abs(x - 0.5) <= 0.5 + ROUNDING
     if keras.backend.backend() == "torch":  # whose cross-entropy raises errors of its own
@@ -190,7 +193,7 @@ def reconstruction_loss(x, decoded, likelihood="bernoulli", log_var=0.0):
     per_pixel = ops.binary_crossentropy(x, decoded)
     if likelihood == "continuous_bernoulli":
         per_pixel = per_pixel - _log_normaliser(decoded)
-    return ops.sum(ops.where(inside, per_pixel, math.nan), axis=axes)
+    return ops.sum(weight * ops.where(inside, per_pixel, math.nan), axis=axes)
 
 
 def _check_pixels(name, x, likelihood) -> None:

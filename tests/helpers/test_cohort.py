@@ -33,7 +33,7 @@ from helpers.cohort import (
     read_shard,
     write_shards,
 )
-from helpers.hemispheres import Midline, describe
+from helpers.hemispheres import Midline, describe, find_midline
 from helpers.mirror_vae import both_sides
 from helpers.parallel import map_cases
 from helpers.patches import PatchSet
@@ -368,7 +368,9 @@ def test_slices_are_described_once(shelf, kept, monkeypatch):
 def test_both_sides_are_those_of_the_scan_and_computed_once(tmp_path, kept, monkeypatch):
     (case,) = write_scans(tmp_path, 1, size=(56, 64, 3))
     sides = load_sides(case)
-    np.testing.assert_array_equal(sides, both_sides(load_scan(case), wide=True))
+    scan = load_scan(case)
+    midline = find_midline(scan.dwi, scan.brain, scan.spacing)
+    np.testing.assert_array_equal(sides, both_sides(scan, wide=True, midline=midline))
     monkeypatch.setattr(cohort, "load_scan", None)  # nothing is computed
     np.testing.assert_array_equal(load_sides(case), sides)
     with pytest.raises(TypeError):  # with another mirror they are others
@@ -575,7 +577,8 @@ def test_descriptors_are_of_the_same_patches_in_the_same_order(tmp_path, kept):
         for name in ("locations", "lesion_fraction", "brain_fraction", "subject_ids"):
             np.testing.assert_array_equal(getattr(described, name), getattr(patches, name))
     kinds = sorted(path.name.split("-")[0] for path in kept.iterdir())
-    assert kinds == ["_cut_case"] * 3 + ["_describe_case"] * 3  # the order is not what takes long
+    one_each = ["_cut_case", "_describe_case", "find_midline"]  # in whatever order they came
+    assert kinds == sorted(3 * one_each)
 
 
 def test_descriptors_are_kept_by_patient_and_content(tmp_path, kept):
@@ -583,7 +586,8 @@ def test_descriptors_are_kept_by_patient_and_content(tmp_path, kept):
     first = load_descriptors([case])
     moved = replace(case, dwi=case.dwi.rename(tmp_path / "moved.nii.gz"))
     np.testing.assert_array_equal(load_descriptors([moved]).quantiles, first.quantiles)
-    assert len(list(kept.iterdir())) == 1
+    kinds = {path.name.split("-")[0] for path in kept.iterdir()}
+    assert kinds == {"_describe_case", "find_midline"} and len(list(kept.iterdir())) == 2
 
     renamed = load_descriptors([replace(moved, subject_id="somebody else")])
     assert set(renamed.subject_ids) == {"somebody else"}

@@ -182,6 +182,41 @@ def test_pixels_outside_the_brain_cost_nothing(linear):
     assert loss == pytest.approx(float(vae.nats(window)[0]), abs=1e-4)
 
 
+@pytest.mark.parametrize("reach", [0.7, 3, 1e6])
+def test_pixels_count_by_the_height_of_a_bell_around_the_middle(linear, reach):
+    vae, *_, s, shape = linear
+    windows = np.random.default_rng(4).normal(size=(3, *shape, 5)).astype("float32")
+    windows[..., 1] = [[1, 1], [1, 0]]
+    weighted = MirrorVAE(vae.encoder, vae.decoder, reach=reach)
+    y_pred = vae(ops.convert_to_tensor(windows))
+    loss = weighted.compute_loss(x=ops.convert_to_tensor(windows), y_pred=y_pred)
+    mean = ops.convert_to_numpy(y_pred["mean"])
+    nats = -norm.logpdf(windows[..., 0], mean, s)
+    height = np.exp(-0.5 * (0.5**2 + 0.5**2) / reach**2)  # of each of the four
+    expected = (height * nats * windows[..., 1]).sum(axis=(1, 2)) + vae.nats(windows)
+    assert float(ops.convert_to_numpy(loss)) == pytest.approx(expected.mean(), rel=1e-4)
+
+
+def test_the_middle_of_a_wide_window_counts_most_and_all_of_a_fine_one_alike(tmp_path):
+    fine, wide = build_mirror_vae(hidden_units=8), build_mirror_vae(hidden_units=8, window=14)
+    assert (np.asarray(fine.bell) == 1).all()
+    # Rows 6 and 11 lie half a pixel and four and a half from the middle; 16 mm are four pixels.
+    rows = np.asarray(wide.bell)[:, 6] / np.asarray(wide.bell)[6, 6]
+    assert rows[11] == pytest.approx(np.exp(-0.5 * (4.5**2 - 0.5**2) / 16), rel=1e-5)
+    np.testing.assert_array_equal(wide.bell, np.asarray(wide.bell)[::-1, ::-1])
+    wide.save(tmp_path / "wide.keras")
+    again = keras.saving.load_model(tmp_path / "wide.keras")
+    assert again.reach == wide.reach == 4
+    np.testing.assert_array_equal(again.bell, wide.bell)
+
+
+@pytest.mark.parametrize("reach", [0, -1.0, np.nan, "4", None, True])
+def test_a_reach_that_is_no_length_is_refused(reach):
+    parts = build_mirror_vae(hidden_units=8)
+    with pytest.raises(ValueError, match="reach must be a number of pixels above 0, found"):
+        MirrorVAE(parts.encoder, parts.decoder, reach=reach)
+
+
 def test_every_pixel_of_brain_is_in_a_window_and_windows_lie_evenly():
     sides = np.ones((2, 47, 61, len(CHANNELS)), "float32")
     for step in (5, 10, 20):

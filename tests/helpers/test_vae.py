@@ -81,6 +81,32 @@ def test_kl_agrees_with_monte_carlo():
     assert error < 0.02
 
 
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+@pytest.mark.parametrize("shape", [(5, 4), (4,), ()])
+def test_each_pixel_counts_by_its_weight(likelihood, shape):
+    rng = np.random.default_rng(0)
+    x, decoded = rng.random((2, 3, 5, 4)).astype("float32")
+    weight = rng.random(shape).astype("float32")
+    each = [
+        [
+            reconstruction_loss(x[:, r : r + 1, c], decoded[:, r : r + 1, c], likelihood)
+            for c in range(4)
+        ]
+        for r in range(5)
+    ]
+    each = np.moveaxis([[array(loss) for loss in row] for row in each], 2, 0)
+    loss = array(reconstruction_loss(x, decoded, likelihood, weight=weight))
+    np.testing.assert_allclose(loss, (weight * each).sum(axis=(1, 2)), rtol=1e-4)
+
+
+def test_a_pixel_that_no_likelihood_takes_is_not_hidden_by_its_weight():
+    x = np.full((1, 2, 2), 0.5, "float32")
+    x[0, 0, 0] = np.nan
+    for likelihood in LIKELIHOODS:
+        loss = reconstruction_loss(*tensors(x, 0 * x + 0.5), likelihood, weight=np.eye(2)[::-1])
+        assert np.isnan(array(loss)).all()
+
+
 # --- the KL divergence to a mixture -----------------------------------------------------------
 
 
