@@ -249,10 +249,11 @@ def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
 
     maps = _templates()
     voxels = mni - TEMPLATE_ORIGIN[:, None, None, None]
-    brain = fill_holes(ndimage.map_coordinates(maps[0], voxels, order=1) > 0.5)
-    whole, grey, white = (ndimage.map_coordinates(m, voxels[:, brain], order=1) for m in maps)
+    whole = ndimage.map_coordinates(maps[0], voxels, order=1)
+    brain = fill_holes(whole > 0.5)
+    grey, white = (ndimage.map_coordinates(m, voxels[:, brain], order=1) for m in maps[1:])
     # Stroke patients are older than the template's people: their sulci and ventricles are wider.
-    csf = np.clip(whole - grey - white, 0, 1) * rng.lognormal(1.2, 0.35)
+    csf = np.clip(whole[brain] - grey - white, 0, 1) * rng.lognormal(1.2, 0.35)
     total = np.maximum(grey + white + csf, 1e-3)
     # Signal is conserved: where the shift brings tissue together, it piles up.
     pile_up = np.maximum(1 + np.gradient(shift, SPACING[1], axis=1), 0.1)
