@@ -1,8 +1,11 @@
 """Calls run side by side, in order, and say how far they are."""
 
+import builtins
 import os
 import re
+import time
 
+import numpy as np
 import pytest
 from joblib import delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -138,3 +141,16 @@ def test_a_bar_says_how_far_it_is_and_leaves_nothing_on_the_page(tmp_path, capsy
     shown = capsys.readouterr().err
     assert "0/3" in shown and "scan/s" in shown
     assert shown.endswith("\r")
+
+
+def grow(n):
+    hoard = vars(builtins).setdefault("hoard_of_a_test", [])
+    hoard.append(np.ones(50_000_000))  # 400 MB, of which joblib takes note after a second
+    time.sleep(1.1)
+    return n
+
+
+def test_a_process_that_has_grown_is_replaced_and_nobody_waits_for_ever():
+    # Where pytest made an error of joblib's warning, the thread that it came from ended, and this
+    # never did.
+    assert in_parallel(delayed(grow)(n) for n in range(6)) == list(range(6))
