@@ -297,8 +297,9 @@ class MirrorVAE(OwnLoss):
     def _spent(self, target, y_pred):
         y_pred = {name: ops.cast(part, "float32") for name, part in y_pred.items()}
         own, brain = (ops.cast(target[..., n], "float32") for n in (0, 1))
+        weight = ops.multiply(brain, self.bell)
         reconstruction = reconstruction_loss(
-            own, y_pred["mean"], "gaussian", y_pred["log_var"], brain * self.bell
+            own, y_pred["mean"], "gaussian", y_pred["log_var"], weight
         )
         # Of more brain than a pixel holds there is no bound to what the window would seem to gain.
         within = ops.all(ops.abs(brain - 0.5) <= 0.5 + ROUNDING, axis=(1, 2))
