@@ -208,7 +208,8 @@ def mirror(
     midline : Midline, optional
         Where to put the mirror; without one, in the middle of the columns, and exactly.
     outside : float
-        What to show where the mirrored place lies outside the volume.
+        What to show where the mirrored place lies outside the volume, whose outer voxels reach
+        half a voxel beyond their middles.
 
     Returns
     -------

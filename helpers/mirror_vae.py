@@ -41,7 +41,7 @@ from helpers.vae import (
 WINDOW, PIXEL = 20, 2.0
 #: The same of a wide window, which sees more of the brain and less of its folds: 56 × 56 mm.
 WIDE_WINDOW, WIDE_PIXEL = 14, 4.0
-#: Standard deviation, in mm, of the bell by which the pixels of a wide window count.
+#: Standard deviation, in mm, of the bell by which the pixels of a window around a patch count.
 BELL = 16.0
 #: What each pixel of a window holds; the encoder sees all of it, the decoder all but the first two.
 CHANNELS = ("own side", "own brain", "other side", "other brain", "brightest nearby")

@@ -377,6 +377,15 @@ def test_both_sides_are_those_of_the_scan_and_computed_once(tmp_path, kept, monk
         load_sides(case, Midline((0.0, 0.0, 1.0), 20.0, SPACING))
 
 
+def test_the_midline_of_a_case_is_found_once(tmp_path, kept, monkeypatch):
+    (case,) = write_scans(tmp_path, 1, size=(56, 64, 3))
+    load_descriptors([case])
+    monkeypatch.setattr("helpers.mirror_vae.find_midline", None)  # not in the coarse pixels again
+    load_sides(case)
+    kinds = [path.name.split("-")[0] for path in kept.iterdir()]
+    assert sorted(kinds) == ["_both_sides", "_describe_case", "find_midline"]
+
+
 def test_both_sides_of_a_slice_have_the_mirror_of_its_cohort(shelf, kept):
     write_slices(shelf)
     found = find_slices()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from helpers.cohort import brain_patches
 from helpers.hemispheres import (
@@ -124,6 +124,23 @@ def test_a_tilted_head_is_its_own_mirror_image():
     off = np.abs(mirror(volume, midline) - volume)[inside]
     upright = np.abs(mirror(volume) - volume)[inside]
     assert off.mean() < 5 < 30 < upright.mean()  # tissue has about 300
+
+
+def test_between_voxels_the_mirror_interpolates_in_millimetres():
+    volume = np.random.default_rng(0).normal(size=(9, 30, 40)).astype("float32")
+    normal = np.array([0.1, -0.2, 1.0]) / np.linalg.norm([0.1, -0.2, 1.0])
+    midline = Midline(tuple(normal), 21.0, (5.0, 1.5, 1.0))
+    places = np.argwhere(np.ones(volume.shape, bool)) * midline.spacing
+    behind = places - 2 * (places @ normal - midline.offset)[:, None] * normal
+    voxels = (behind / midline.spacing).T
+    expected = map_coordinates(volume, voxels, order=1, cval=-7)
+    last = np.array(volume.shape)[:, None] - 1
+    inside = ((voxels >= 0) & (voxels <= last)).all(axis=0)
+    outside = ((voxels < -0.51) | (voxels > last + 0.51)).any(axis=0)
+    found = mirror(volume, midline, outside=-7).ravel()
+    assert inside.sum() > 1000 < outside.sum()
+    np.testing.assert_allclose(found[inside], expected[inside], atol=1e-3)
+    assert (found[outside] == -7).all()
 
 
 def test_beyond_the_volume_the_mirror_shows_what_it_is_told():
